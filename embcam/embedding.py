@@ -91,9 +91,9 @@ def offline_help(
     url: str,  # Where torchvision keeps the file
 ) -> str:  # What the user can do without internet
     "Say which file is missing, which hash it has, where it belongs, and what works offline."
-    name = Path(url).name
+    name, folder = Path(url).name, str(Path(torch.hub.get_dir())/"checkpoints").replace(str(Path.home()), "~")
     return (f"{name} (SHA-256 begins with {name.rsplit('-', 1)[-1].split('.')[0]}) is not in "
-            f"{Path(torch.hub.get_dir())/'checkpoints'} and could not be downloaded. Put the file there, "
+            f"{folder} and could not be downloaded. Put the file there, "
             "or pass the path of a safetensors or torch file, or weights=None for untrained weights.")
 
 
@@ -203,6 +203,13 @@ class Frame:
             top, left = (h - side)/2, (w - side)/2
             return cls(picture, size, (top, left, top + side, left + side), (0, 0, size, size))
         raise ValueError(f"fit={fit!r}: choose 'squash', 'letterbox' or 'crop'.")
+
+    def limited(self, side: int):
+        "The same frame for the picture scaled down to at most `side` pixels."
+        scale = min(1, side/max(self.picture))
+        picture = tuple(max(1, round(length*scale)) for length in self.picture)
+        ratio = [small/large for small, large in zip(picture, self.picture)]*2
+        return Frame(picture, self.size, tuple(edge*r for edge, r in zip(self.shown, ratio)), self.inside)
 
     def square(self, image: np.ndarray, resample=Image.Resampling.BILINEAR) -> tuple:
         "The network's view of `image`: (size, size, 3) uint8, and a mask of the pixels that are padding."
