@@ -197,7 +197,7 @@ def activation_maps(
     maps = {layer: torch.where(spoken.to(m.device), m, 0).cpu().numpy() for layer, m in maps.items()}
     return maps if many else {layer: m[0] for layer, m in maps.items()}
 
-# %% ../nbs/04_cam.ipynb #82021426
+# %% ../nbs/04_cam.ipynb #526049d6
 def evidence(
     relevance: np.ndarray,  # Signed map, any shape
 ) -> float:  # Between 0 and 1; 0 where there is none
@@ -224,11 +224,11 @@ def combine(
     parts = [m/np.abs(m).max() for m in maps if m.any()] if signed else [heat(m) for m in maps if m.max() > 0]
     return np.mean(parts, axis=0, dtype=np.float32) if parts else np.zeros_like(maps[0])
 
-# %% ../nbs/04_cam.ipynb #a274c3aa
+# %% ../nbs/04_cam.ipynb #7b0076d9
 def overlay(
     image,  # The picture: path, array or PIL image
     relevance: np.ndarray,  # Signed map, (h, w) of the picture; other sizes are resampled
-    alpha: float = .75,  # Opacity where the map is strongest
+    alpha: float = .85,  # Opacity where the map is strongest
     vmax: float | None = None,  # Relevance at full colour; default the map's maximum
     signed: bool = False,  # Show negative relevance too, on a diverging scale
     cmap: str | None = None,  # matplotlib colour map; default inferno, or RdBu_r if signed
@@ -243,7 +243,7 @@ def overlay(
     strength = heat(np.abs(relevance) if signed else relevance, vmax)
     colour = colormaps[cmap or ("RdBu_r" if signed else "inferno")]((np.sign(relevance)*strength + 1)/2 if signed else strength)[..., :3]
     grey = picture.mean(2, keepdims=True)/255
-    opacity = alpha*np.sqrt(strength)[..., None]
+    opacity = alpha*strength[..., None]
     return ((1 - opacity)*(.35*picture/255 + .65*grey)*255 + opacity*colour*255).round().astype(np.uint8)
 
 
@@ -262,7 +262,7 @@ def show_map(
     ax.imshow(overlay(image, relevance, **options))
     if mask is not None and mask.any(): ax.contour(mask, [.5], colors="#39d0d8", linewidths=1)
     if not (np.any(relevance) if options.get("signed") else np.any(relevance > 0)):
-        ax.text(.5, .5, "no evidence\n" + textwrap.fill(why, 26), transform=ax.transAxes, ha="center", va="center", fontsize=8,
+        ax.text(.5, .5, "no evidence\n" + textwrap.fill(why, 20), transform=ax.transAxes, ha="center", va="center", fontsize=7,
                 color="w", bbox=dict(facecolor="k", alpha=.7, edgecolor="none"))
     if title: ax.set_title(title, fontsize=9)
     ax.set_axis_off()

@@ -199,7 +199,7 @@ def save_model(
     check_is_fitted(model, "estimator_")
     path, backbone = Path(path), model.backbone
     with new_folder(path, overwrite) as part:
-        recipe = {name: getattr(backbone, name) for name in ("arch", "weights", "weights_hash", "size", "fit", "mean", "std", "target_layers", "seed")}
+        recipe = {name: getattr(backbone, name) for name in ("arch", "weights", "weights_hash", "size", "fit", "crop", "interpolation", "mean", "std", "target_layers", "seed")}
         described = dict(format=FORMAT, embcam=__version__, sklearn=sklearn.__version__, backbone=recipe, n_features=model.n_features,
                          random_state=model.random_state, method=model.selection_.method, names=model.names_,
                          labels=model.labels_.tolist(), dtype=model.labels_.dtype.str)
@@ -234,20 +234,21 @@ def load_model(
     path = Path(path)
     try: described = json.loads((path/"model.json").read_text(encoding="utf-8"))
     except FileNotFoundError: raise ModelError(f"{path} is no embcam model: it holds no model.json.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error: raise ModelError(f"{path/'model.json'} is damaged ({error}).") from error
+    except (ValueError, OSError) as error: raise ModelError(f"{path/'model.json'} is damaged ({error}).") from error
     if described.get("format") != FORMAT: raise ModelError(f"{path} has format {described.get('format')}, this embcam reads {FORMAT}.")
-    if described["sklearn"] != sklearn.__version__:
-        warnings.warn(f"{path} was made with scikit-learn {described['sklearn']}, this is {sklearn.__version__}: forecasts may differ.", stacklevel=2)
-    try: arrays = load_file(path/"arrays.safetensors")
-    except (SafetensorError, OSError) as error: raise ModelError(f"{path/'arrays.safetensors'} is damaged or missing ({error}).") from error
+    try:
+        if described["sklearn"] != sklearn.__version__:
+            warnings.warn(f"{path} was made with scikit-learn {described['sklearn']}, this is {sklearn.__version__}: forecasts may differ.", stacklevel=2)
+        arrays, recipe = load_file(path/"arrays.safetensors"), described["backbone"]
+        selection, background = Ranking(arrays["selected"], arrays["weights"], described["method"]), arrays["background"]
+        labels, names = np.array(described["labels"], dtype=described["dtype"]), described["names"]
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path/'arrays.safetensors'} or model.json is damaged or missing ({error}).") from error
     estimator = read_estimator(path/"estimator.skops", trusted)
-    backbone = load_backbone(path, described["backbone"], options) if backbone is None else backbone
-    if backbone.weights_hash != described["backbone"]["weights_hash"]:
-        raise ModelError(f"{path} belongs to weights {described['backbone']['weights_hash'][:8]} ({described['backbone']['weights']}), "
-                         f"not to {backbone.weights_hash[:8]} ({backbone.weights}).")
-    model = EmbeddingClassifier(backbone, estimator, described["n_features"], described["random_state"])
-    selection = Ranking(arrays["selected"], arrays["weights"], described["method"])
-    return model._keep(estimator, selection, arrays["background"], np.array(described["labels"], dtype=described["dtype"]), described["names"])
+    backbone = load_backbone(path, recipe, options) if backbone is None else backbone
+    if backbone.weights_hash != recipe["weights_hash"]:
+        raise ModelError(f"{path} belongs to weights {recipe['weights_hash'][:8]} ({recipe['weights']}), not to {backbone.weights_hash[:8]} ({backbone.weights}).")
+    return EmbeddingClassifier(backbone, estimator, described["n_features"], described["random_state"])._keep(estimator, selection, background, labels, names)
 
 
 def load_backbone(
@@ -261,5 +262,5 @@ def load_backbone(
     try: backbone = Backbone(recipe["arch"], weights, **{name: recipe[name] for name in names}, **options)
     except WeightsError as error: raise ModelError(str(error)) from error
     except ValueError as error: raise ModelError(f"{path} was made with a network of your own, {recipe['arch']}: pass it as backbone= ({error})") from error
-    backbone.weights = recipe["weights"]
+    backbone.weights, backbone.crop, backbone.interpolation = recipe["weights"], recipe["crop"], recipe["interpolation"]
     return backbone

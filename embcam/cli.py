@@ -72,8 +72,8 @@ def fit_and_score(
     classifier = EmbeddingClassifier(backbone, random_state=seed).fit(train)
     probabilities = classifier.predict_proba(test)
     counts = ", ".join(f"{c} {(images.labels == c).sum()}" for c in images.classes)
-    print(f"classes: {counts}\n{backbone}\nN = {len(train)} training pictures, K = {len(classifier.selected_)} selected features")
-    print(f"AUC ROC (one-vs-rest): {auc_roc(test.labels, probabilities, classifier.classes_):.4f} on {len(test)} held-out pictures")
+    print(f"classes: {counts}\n{backbone}\nN = {len(train)} training pictures, K = {len(classifier.selected_)} selected features, {len(test)} held out")
+    print(f"AUC ROC (one-vs-rest): {auc_roc(test.labels, probabilities, classifier.classes_):.4f}")
     forecast = classifier.classes_[probabilities.argmax(1)]
     print(pd.crosstab(pd.Series(test.labels, name="true"), pd.Series(forecast, name="forecast")).to_string())
     return classifier, test
@@ -108,7 +108,7 @@ def index_page(
     tiles = []
     for ex, link in entries:
         combined = ex.heatmaps(240)["combined"]
-        small = overlay(ex.picture, combined, vmax=1)
+        small = overlay(ex.picture, combined)
         step = max(1, max(small.shape[:2])//240)
         tiles.append(f'<a href="{html.escape(link, quote=True)}">{picture_tag(small[::step, ::step], f"{ex.name}: {ex.prediction} ({ex.probabilities[ex.prediction]:.0%})")}</a>')
     return page(title, f"<h1>{html.escape(title)}</h1>{before}<div class=maps>{''.join(tiles)}</div>")

@@ -123,7 +123,7 @@ def read_weights(
     except (SafetensorError, OSError, EOFError, RuntimeError, ValueError) as error:
         raise WeightsError(f"{path} is damaged or not a weights file ({str(error).splitlines()[0]}).") from error
     except Exception as error:  # torch raises pickle.UnpicklingError for what weights_only refuses
-        raise WeightsError(f"{path} holds more than tensors and was refused: save its state_dict() and pass that.") from error
+        raise WeightsError(f"{path} was refused: it is no file of plain tensors. Save the network's state_dict() and pass that.") from error
     return next((state[key] for key in ("state_dict", "model", "model_state_dict") if isinstance(state.get(key), dict)), state)
 
 # %% ../nbs/01_embedding.ipynb #c5405130
@@ -323,8 +323,10 @@ class Backbone:
         self.arch, self.fit, self.mean, self.std, self.seed = arch, fit, tuple(mean), tuple(std), seed
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         with torch.inference_mode(False): self.network, preset = self._build(arch, weights)
-        if preset is not None: self.mean, self.std = tuple(preset.mean), tuple(preset.std)
-        self.size = size or (preset.crop_size[0] if preset is not None else 224)
+        self.size, self.crop, self.interpolation = size or 224, .875, "bilinear"
+        if preset is not None:  # what the weights were trained with travels with them
+            self.size, self.crop = size or preset.crop_size[0], preset.crop_size[0]/preset.resize_size[0]
+            self.mean, self.std, self.interpolation = tuple(preset.mean), tuple(preset.std), preset.interpolation.value
         self.network.eval().requires_grad_(False).to(self.device)
         self.weights_hash = weights_hash(self.network)
         self.stages, self.n_features = find_stages(self.network, self.size)
@@ -365,13 +367,13 @@ class Backbone:
     @property
     def fingerprint(self) -> str:
         "One hash for weights and preprocessing: equal fingerprints, equal embeddings."
-        recipe = [self.arch, self.weights_hash, self.size, self.fit, self.mean, self.std]
+        recipe = [self.arch, self.weights_hash, self.size, self.fit, self.crop, self.interpolation, self.mean, self.std]
         return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()
 
     def prepare(self, picture: np.ndarray) -> tuple[torch.Tensor, Frame]:
         "The network's input (3, size, size) float32 for an RGB picture, and its frame."
-        frame = Frame.fit(picture.shape[:2], self.size, self.fit)
-        square, padding = frame.square(picture)
+        frame = Frame.fit(picture.shape[:2], self.size, self.fit, self.crop)
+        square, padding = frame.square(picture, Image.Resampling[self.interpolation.upper()])
         x = (square.astype(np.float32)/255 - np.float32(self.mean))/np.float32(self.std)
         x[padding] = 0
         return torch.from_numpy(x).permute(2, 0, 1).contiguous(), frame

@@ -59,6 +59,7 @@ class Ranking:
         names = [f"{f} (absent)" if gone else f"{f}" for f, gone in zip(self.features, absent)]
         ax.set_yticks(range(n), names, fontsize=8)
         ax.invert_yaxis()
+        ax.locator_params(axis="x", nbins=4)
         ax.axvline(0, color="0.4", lw=.8)
         ax.spines[["top", "right"]].set_visible(False)
         ax.set(xlabel=f"weight ({self.method})", ylabel="feature")
