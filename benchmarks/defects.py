@@ -18,16 +18,16 @@ from embcam.cam import EnergyTarget
 from embcam.classify import EmbeddingClassifier, auc_roc
 from embcam.data import load_folder
 from embcam.embedding import Backbone
-from embcam.explain import Explainer, similarities, similarity_table
-from embcam.masking import TOZ, TRR, TZZ, impute, similarity
+from embcam.explain import Explainer, similarity_table
+from embcam.masking import TOZ, TRR, TZZ, similarity
 
 
-def pixel_auc(explainer, energy, images):
+def pixel_auc(classifier, rankings, images):
     "Pixel AUC of every defective picture, strategy and layer."
-    rows = []
-    for sample, source in zip(tqdm(images, desc="maps"), images.images):
+    energy, rows = Explainer(classifier, ranking=classifier.selection_, target=EnergyTarget()), []
+    for sample, source, ranking in zip(tqdm(images, desc="maps"), images.images, rankings):
         if sample.mask is None or not sample.mask.any(): continue
-        for ex in explainer.strategies(source) + [energy(source)]:
+        for ex in Explainer(classifier, ranking=ranking).strategies(source) + [energy(source)]:
             rows += [(sample.name, ex.asked, layer, roc_auc_score(sample.mask.ravel(), heat.ravel())) for layer, heat in ex.heatmaps().items()]
     return pd.DataFrame(rows, columns=["name", "target", "layer", "auc"])
 
@@ -51,18 +51,17 @@ def main():
     print(f"AUC ROC (one-vs-rest), seeds 0 to {args.seeds - 1}: mean {np.mean(aucs):.4f}, each {', '.join(f'{a:.4f}' for a in aucs)}")
 
     _, classifier, test = runs[0]
-    explainer = Explainer.paper(classifier)
-    values = similarities(explainer, test)
-    print("\nsimilarities, seed 0", similarity_table(None, values).round(3).to_string(), sep="\n")
-    embeddings = classifier.embed(test)
-    tops = [explainer.rank(e).top(13) for e in tqdm(embeddings, desc="ranking")]
+    explainer, embeddings = Explainer.paper(classifier), classifier.embed(test)
+    rankings = [explainer.rank(e) for e in tqdm(embeddings, desc="ranking")]
+    values = [(label, s.name, similarity(explainer.reference(e, ranking, s), e))
+              for e, ranking, label in zip(embeddings, rankings, test.labels) for s in (TOZ, TZZ, TRR)]
+    frame = pd.DataFrame(values, columns=["class", "strategy", "similarity"])
+    print("\nsimilarities, seed 0", similarity_table(None, frame).round(3).to_string(), sep="\n")
     for scale in .03, .3, 1, 3:
-        means = {s: np.mean([similarity(impute(e*scale, top, classifier.selected_, s), e*scale) for e, top in zip(embeddings, tops)]) for s in (TOZ, TZZ, TRR)}
+        means = {s: np.mean([similarity(explainer.reference(e, ranking, s), e) for e, ranking in zip(embeddings*scale, rankings)]) for s in (TOZ, TZZ, TRR)}
         print(f"embedding x {scale:<4}", " < ".join(f"{s} {means[s]:.3f}" for s in sorted(means, key=means.get)))
-    absent = [explainer.rank(e).absent[:13].mean() for e in tqdm(embeddings, desc="absent")]
-    print(f"top 13 features that matter by being absent: {np.mean(absent):.0%}")
-
-    aucs = pixel_auc(explainer, Explainer(classifier, ranking=classifier.selection_, target=EnergyTarget()), test)
+    print(f"top 13 features that matter by being absent: {np.mean([ranking.absent[:13].mean() for ranking in rankings]):.0%}")
+    aucs = pixel_auc(classifier, rankings, test)
     print(f"\npixel AUC against the masks, {aucs.name.nunique()} pictures, seed 0", aucs.pivot_table(index="target", columns="layer", values="auc").round(3).to_string(), sep="\n")
 
 

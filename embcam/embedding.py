@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['POOLED', 'IMAGENET_MEAN', 'IMAGENET_STD', 'headless', 'recorded', 'find_stages', 'WeightsError', 'offline_help',
-           'fetch_weights', 'read_weights', 'fill', 'weights_hash', 'random_network', 'resolve_weights', 'Frame',
-           'DiskCache', 'prefetch', 'Trace', 'Backbone']
+           'fetch_weights', 'read_weights', 'fill', 'weights_hash', 'random_network', 'resolve_weights',
+           'build_network', 'Frame', 'DiskCache', 'prefetch', 'Trace', 'check_layers', 'load', 'embed_all', 'Backbone']
 
 # %% ../nbs/01_embedding.ipynb #45f71260
 import copy
@@ -18,7 +18,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,7 @@ from safetensors.torch import load_file
 from torch import nn
 from tqdm.auto import tqdm
 
-from .data import ImageError, open_image
+from .data import open_image
 
 # %% ../nbs/01_embedding.ipynb #2f1626f7
 POOLED = (torchvision.models.SqueezeNet, torchvision.models.VGG, torchvision.models.AlexNet)
@@ -73,7 +73,8 @@ def find_stages(
     "Find the last block of each resolution, and the size of the embedding, in one blank forward pass."
     blocks, parameter = [], next(network.parameters())
     blank = torch.zeros(1, 3, size, size, device=parameter.device, dtype=parameter.dtype)
-    with torch.inference_mode(), recorded(network, [name for name, _ in network.named_modules() if name.count(".") < 2]) as outputs:
+    shallow = [name for name, _ in network.named_modules() if name.count(".") < 2]
+    with torch.inference_mode(), recorded(network, shallow) as outputs:
         embedding = network(blank)
     grids = {name: tuple(o.shape[2:]) for name, o in outputs.items() if isinstance(o, torch.Tensor) and o.ndim == 4}
     for name, child in network.named_children():
@@ -180,7 +181,25 @@ def resolve_weights(
     if isinstance(weights, (str, Path)): return read_weights(weights), Path(weights).name, None
     raise WeightsError(f"weights={weights!r}: pass 'imagenet', a path, a state dict, a torchvision enum, or None.")
 
-# %% ../nbs/01_embedding.ipynb #3e35e5b0
+# %% ../nbs/01_embedding.ipynb #2534d6e2
+def build_network(
+    arch: str | nn.Module,  # torchvision's name, or your own module
+    weights,  # For `resolve_weights`
+    seed: int,  # For untrained weights
+) -> tuple:  # (network without head, its name, name of its weights, torchvision's preset or None)
+    "A network with its weights; random ones warn."
+    if isinstance(arch, nn.Module): network, name = copy.deepcopy(arch), type(arch).__name__
+    elif arch in torchvision.models.list_models(torchvision.models): network, name = random_network(arch, seed), arch
+    else: raise ValueError(f"No network {arch!r} in torchvision: pass one of torchvision.models.list_models(), or a module.")
+    state, named, preset = resolve_weights(name, weights)
+    if state is not None: fill(network, state, named)
+    elif isinstance(arch, nn.Module): named = "as given"
+    else:
+        named = f"untrained weights (seed {seed})"
+        warnings.warn(f"{arch} has untrained weights: maps show how embcam works, not what matters in a picture.", stacklevel=4)
+    return network, name, named, preset
+
+# %% ../nbs/01_embedding.ipynb #8ace30a0
 @dataclass(frozen=True)
 class Frame:
     "How a picture of `picture` (h, w) pixels lies in the network's square of `size` pixels. Boxes: top, left, bottom, right."
@@ -238,7 +257,7 @@ class Frame:
         weights[(pixel < p0) | (pixel > p1)] = 0
         return weights
 
-# %% ../nbs/01_embedding.ipynb #63cef280
+# %% ../nbs/01_embedding.ipynb #0e0920f6
 class DiskCache(MutableMapping):
     "Embeddings by key in a folder: one `.npy` file each, no pickle, safe to share between processes."
 
@@ -268,7 +287,7 @@ class DiskCache(MutableMapping):
 
     def __repr__(self): return f"DiskCache({str(self.folder)!r}): {len(self)} embeddings"
 
-# %% ../nbs/01_embedding.ipynb #c0a66222
+# %% ../nbs/01_embedding.ipynb #73d2d15a
 def prefetch(
     function: Callable,  # Called once for each item, on a thread
     items: Iterable,  # Its arguments
@@ -286,7 +305,7 @@ def prefetch(
         finally:
             for future in waiting: future.cancel()
 
-# %% ../nbs/01_embedding.ipynb #f8cb75f8
+# %% ../nbs/01_embedding.ipynb #fa93ef41
 @dataclass(frozen=True, eq=False)
 class Trace:
     "One forward pass that can be differentiated."
@@ -300,7 +319,61 @@ class Trace:
     @property
     def embedding(self) -> np.ndarray: return self.output[0].detach().float().cpu().numpy()
 
-# %% ../nbs/01_embedding.ipynb #ae13d0ec
+
+def check_layers(
+    trace: Trace,  # Of any picture
+    stages: Iterable[str],  # Names to recommend
+) -> None:
+    "ValueError, with the layers that can be used, if one returns no grid or does not reach the embedding."
+    for name, activation in trace.activations.items():
+        if not isinstance(activation, torch.Tensor) or activation.ndim != 4:
+            raise ValueError(f"{name!r} returns no grid of shape (n, C, h, w); the stages of this network are {', '.join(stages)}.")
+    ones = torch.ones_like(trace.output)
+    gradients = torch.autograd.grad(trace.output, list(trace.activations.values()), ones, allow_unused=True)
+    for name, gradient in zip(trace.activations, gradients):
+        if gradient is None: raise ValueError(f"{name!r} does not reach the embedding; choose from {', '.join(stages)}.")
+
+# %% ../nbs/01_embedding.ipynb #520a38e5
+def load(
+    backbone,  # A `Backbone`
+    source,  # Path, array or PIL image
+) -> tuple:  # (key, known embedding or None, network input (3, size, size) or None)
+    "Read one picture and look it up in the backbone's cache."
+    try: raw = Path(source).read_bytes() if isinstance(source, (str, Path)) else None
+    except OSError: raw = None  # open_image says what is wrong with it
+    picture = open_image(source) if raw is None else None
+    content = f"{picture.shape}".encode() + picture.tobytes() if raw is None else raw
+    key = hashlib.sha256(backbone.fingerprint.encode() + content).hexdigest()
+    known = None if backbone.cache is None else backbone.cache.get(key)
+    if known is not None and known.shape == (backbone.n_features,): return key, known, None
+    return key, None, backbone.prepare(open_image(source) if picture is None else picture)[0]
+
+
+def embed_all(
+    backbone,  # A `Backbone`
+    sources: list,  # Paths, arrays or PIL images
+    batch_size: int,  # Pictures in one forward pass
+    progress: bool,  # Show a progress bar
+) -> np.ndarray:  # Embeddings, (n, D) float32
+    "Embed pictures in batches, a bounded number of them in memory."
+    embeddings, batch = np.empty((len(sources), backbone.n_features), np.float32), []
+
+    def flush():
+        rows, keys, inputs = zip(*batch)
+        with torch.inference_mode():
+            x = torch.stack(inputs).to(backbone.device, next(backbone.network.parameters()).dtype)
+            embeddings[list(rows)] = backbone.network(x).float().cpu().numpy()
+        if backbone.cache is not None: backbone.cache.update((key, embeddings[row].copy()) for row, key in zip(rows, keys))
+        batch.clear()
+    loaded = prefetch(lambda source: load(backbone, source), sources, ahead=2*batch_size)
+    for row, (key, known, x) in enumerate(tqdm(loaded, total=len(sources), desc="embedding", disable=not progress)):
+        if known is not None: embeddings[row] = known
+        else: batch.append((row, key, x))
+        if len(batch) >= batch_size: flush()
+    if batch: flush()
+    return embeddings
+
+# %% ../nbs/01_embedding.ipynb #83b3aa4c
 IMAGENET_MEAN, IMAGENET_STD = (.485, .456, .406), (.229, .224, .225)
 
 
@@ -320,49 +393,23 @@ class Backbone:
         cache: MutableMapping | str | Path | bool = True,  # True: in memory; a folder; any mapping; False: none
         seed: int = 0,  # For untrained weights
     ):
-        self.arch, self.fit, self.mean, self.std, self.seed = arch, fit, tuple(mean), tuple(std), seed
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        with torch.inference_mode(False): self.network, preset = self._build(arch, weights)
+        Frame.fit((1, 1), 1, fit)  # a wrong `fit` is an error now, not at the first picture
+        self.fit, self.mean, self.std, self.seed = fit, tuple(mean), tuple(std), seed
         self.size, self.crop, self.interpolation = size or 224, .875, "bilinear"
+        with torch.inference_mode(False): self.network, self.arch, self.weights, preset = build_network(arch, weights, seed)
         if preset is not None:  # what the weights were trained with travels with them
             self.size, self.crop = size or preset.crop_size[0], preset.crop_size[0]/preset.resize_size[0]
             self.mean, self.std, self.interpolation = tuple(preset.mean), tuple(preset.std), preset.interpolation.value
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.network.eval().requires_grad_(False).to(self.device)
         self.weights_hash = weights_hash(self.network)
         self.stages, self.n_features = find_stages(self.network, self.size)
         self.target_layers = tuple(self.stages if target_layers is None else target_layers)
-        self._check_layers()
+        if unknown := set(self.target_layers) - set(dict(self.network.named_modules())):
+            raise ValueError(f"No module {sorted(unknown)[0]!r} in {self.arch}; its stages are {', '.join(self.stages)}.")
+        check_layers(self.trace(np.zeros((1, 1, 3), np.uint8)), self.stages)
         if isinstance(cache, (str, Path)): cache = DiskCache(cache)
         self.cache = {} if cache is True else None if cache is False else cache
-
-    def _build(self, arch, weights) -> tuple[nn.Module, torchvision.transforms.Compose | None]:
-        "The network without its head, and torchvision's preset if its weights bring one."
-        if isinstance(arch, nn.Module):
-            network, self.arch = copy.deepcopy(arch), type(arch).__name__
-        elif arch in torchvision.models.list_models(torchvision.models):
-            network = random_network(arch, self.seed)
-        else: raise ValueError(f"No network {arch!r} in torchvision: pass one of torchvision.models.list_models(), or a module.")
-        state, self.weights, preset = resolve_weights(self.arch, weights)
-        if state is not None: fill(network, state, self.weights)
-        elif isinstance(arch, nn.Module): self.weights = "as given"
-        else:
-            self.weights = f"untrained weights (seed {self.seed})"
-            warnings.warn(f"{arch} has untrained weights: maps show how embcam works, not what matters in a picture.", stacklevel=3)
-        return network, preset
-
-    def _check_layers(self):
-        "Every target layer exists, returns a grid, and reaches the embedding."
-        modules = dict(self.network.named_modules())
-        if unknown := [name for name in self.target_layers if name not in modules]:
-            raise ValueError(f"No module {unknown[0]!r} in {self.arch}; its stages are {', '.join(self.stages)}.")
-        trace = self.trace(np.zeros((1, 1, 3), np.uint8))
-        for name, activation in trace.activations.items():
-            if not isinstance(activation, torch.Tensor) or activation.ndim != 4:
-                raise ValueError(f"{name!r} returns no grid of shape (n, C, h, w); the stages of {self.arch} are {', '.join(self.stages)}.")
-        ones = torch.ones_like(trace.output)
-        gradients = torch.autograd.grad(trace.output, list(trace.activations.values()), ones, allow_unused=True)
-        for name, gradient in zip(trace.activations, gradients):
-            if gradient is None: raise ValueError(f"{name!r} does not reach the embedding; choose from {', '.join(self.stages)}.")
 
     @property
     def fingerprint(self) -> str:
@@ -396,37 +443,7 @@ class Backbone:
         "Embed many pictures. What the cache knows is not computed again."
         sources = getattr(images, "images", images)
         if isinstance(sources, (str, Path, Image.Image)) or (isinstance(sources, np.ndarray) and sources.ndim < 4): sources = [sources]
-        embeddings = np.empty((len(sources), self.n_features), np.float32)
-        waiting = []
-
-        def flush():
-            if not waiting: return
-            rows, keys, xs = zip(*waiting)
-            embeddings[list(rows)] = self._forward(torch.stack(xs))
-            if self.cache is not None: self.cache.update((key, embeddings[row].copy()) for row, key in zip(rows, keys))
-            waiting.clear()
-        loaded = prefetch(self._load, sources, ahead=2*batch_size)
-        for row, (key, known, x) in enumerate(tqdm(loaded, total=len(sources), desc="embedding", disable=not progress)):
-            if known is not None: embeddings[row] = known
-            else: waiting.append((row, key, x))
-            if len(waiting) >= batch_size: flush()
-        flush()
-        return embeddings
-
-    def _load(self, source):
-        "(key, cached embedding or None, network input or None) of one picture."
-        try: raw = Path(source).read_bytes() if isinstance(source, (str, Path)) else None
-        except OSError: raw = None  # open_image says what is wrong with it
-        picture = None if raw is not None else open_image(source)
-        content = raw if raw is not None else f"{picture.shape}".encode() + picture.tobytes()
-        key = hashlib.sha256(self.fingerprint.encode() + content).hexdigest()
-        known = None if self.cache is None else self.cache.get(key)
-        if known is not None and known.shape == (self.n_features,): return key, known, None
-        return key, None, self.prepare(open_image(source) if picture is None else picture)[0]
-
-    def _forward(self, x: torch.Tensor) -> np.ndarray:
-        with torch.inference_mode():
-            return self.network(x.to(self.device, next(self.network.parameters()).dtype)).float().cpu().numpy()
+        return embed_all(self, sources, batch_size, progress)
 
     def __sklearn_clone__(self): return self  # clones of a classifier share the network and its cache
 
