@@ -157,9 +157,11 @@ def package_class(
     "Look up a CAM class of the grad-cam package."
     import pytorch_grad_cam as package
     if isinstance(method, type) and issubclass(method, package.base_cam.BaseCAM): return method
-    classes = {name.lower(): value for name, value in vars(package).items() if isinstance(value, type) and issubclass(value, package.base_cam.BaseCAM)}
+    classes = {name.lower(): value for name, value in vars(package).items()
+               if isinstance(value, type) and issubclass(value, package.base_cam.BaseCAM)}
     if str(method).lower() in classes: return classes[str(method).lower()]
-    raise ValueError(f"method={method!r}: choose {', '.join(map(repr, CAM_METHODS))}, or of the grad-cam package {', '.join(sorted(classes))}.")
+    raise ValueError(f"method={method!r}: choose {', '.join(map(repr, CAM_METHODS))}, "
+                     f"or of the grad-cam package {', '.join(sorted(set(classes) - set(CAM_METHODS)))}.")
 
 
 def package_maps(
@@ -189,8 +191,9 @@ def activation_maps(
     todo = list(targets) if many else [targets]
     gradients = np.stack([target.gradient(trace.embedding) for target in todo])
     if isinstance(method, str) and method in CAM_METHODS:
+        activations = {layer: a[0].detach().float() for layer, a in trace.activations.items()}
         with torch.no_grad():
-            maps = {layer: weighted_sum(CAM_METHODS[method](trace.activations[layer][0].detach().float(), G), trace.activations[layer][0].detach().float())
+            maps = {layer: weighted_sum(CAM_METHODS[method](activations[layer], G), activations[layer])
                     for layer, G in layer_gradients(trace, gradients).items()}
     else: maps = package_maps(trace, todo, method)
     spoken = torch.as_tensor(gradients.any(1))[:, None, None]  # a silent target draws nothing, whatever the method

@@ -45,8 +45,9 @@ def impute(
     embedding, top, selected = np.asarray(embedding, np.float32), np.asarray(top, int), np.asarray(selected, int)
     d, drawn = len(embedding), None
     for name, ids in ("top", top), ("selected", selected):
-        if ids.size and not (0 <= ids.min() and ids.max() < d): raise ValueError(f"{name} names feature {ids.max()}, but the embedding has {d} values.")
-    if not np.isin(top, selected).all(): raise ValueError(f"Top-ranked features {np.setdiff1d(top, selected).tolist()} are not among the selected ones.")
+        if ids.size and not (0 <= ids.min() and ids.max() < d):
+            raise ValueError(f"{name} names feature {ids.max()}, but the embedding has {d} values.")
+    if len(missing := np.setdiff1d(top, selected)): raise ValueError(f"Top-ranked features {missing.tolist()} are not among the selected ones.")
     if "random" in [fill for fill in (strategy.selected, strategy.rest) if isinstance(fill, str)]:
         drawn = np.asarray(random(np.random.default_rng(seed), d), np.float32)
     selected_fill, rest_fill = (np.broadcast_to(drawn if isinstance(fill, str) else fill, d) for fill in (strategy.selected, strategy.rest))
