@@ -20,7 +20,7 @@ from PIL import Image
 
 from .data import open_image
 
-# %% ../nbs/04_cam.ipynb #4f8756af
+# %% ../nbs/04_cam.ipynb #405c60c9
 PARALLEL = 1e-6  # sine of the angle below which a float32 embedding and its reference have the same direction
 
 
@@ -80,7 +80,7 @@ class LinearTarget:
     def __call__(self, output: torch.Tensor) -> torch.Tensor:
         return output @ torch.as_tensor(self.weights, dtype=output.dtype, device=output.device)
 
-# %% ../nbs/04_cam.ipynb #8f61bd5f
+# %% ../nbs/04_cam.ipynb #532acc94
 class EnergyTarget:
     "The squared length of the embedding, |e|²: everything that the network found, no classifier asked."
     def value(self, e: np.ndarray) -> float: return float(np.asarray(e, float) @ np.asarray(e, float))
@@ -93,7 +93,7 @@ class EnergyTarget:
     def __call__(self, output: torch.Tensor) -> torch.Tensor: return (output*output).sum(-1)
     def __repr__(self): return "|e|²"
 
-# %% ../nbs/04_cam.ipynb #fac6168d
+# %% ../nbs/04_cam.ipynb #569b428d
 def layer_gradients(
     trace,  # One differentiable forward pass: `output` (1, D) and `activations` {layer: (1, C, h, w)}
     vectors: np.ndarray,  # v of each target, (T, D)
@@ -109,7 +109,7 @@ def layer_gradients(
             gradients = [torch.stack(layer) for layer in zip(*single)]
     return {layer: gradient[:, 0].float() for layer, gradient in zip(trace.activations, gradients)}
 
-# %% ../nbs/04_cam.ipynb #73ff4f02
+# %% ../nbs/04_cam.ipynb #59d1ffb2
 ROUNDING = 1e-6  # share of the summed absolute values below which a float32 sum is rounding error
 
 
@@ -122,7 +122,7 @@ def weighted_sum(
     maps, noise = total(W, A), ROUNDING*total(W.abs(), A.abs()).amax((-2, -1), keepdim=True)
     return torch.where(maps.abs().amax((-2, -1), keepdim=True) > noise, maps, 0)
 
-# %% ../nbs/04_cam.ipynb #85810597
+# %% ../nbs/04_cam.ipynb #1803ab39
 def gradcam(A, G): return weighted_sum(G.mean((-2, -1), keepdim=True), A)
 def hirescam(A, G): return weighted_sum(G, A)
 def layercam(A, G): return weighted_sum(G.clamp(min=0), A)
@@ -150,7 +150,7 @@ def eigengradcam(A, G):
 CAM_METHODS = {"gradcam": gradcam, "hirescam": hirescam, "xgradcam": xgradcam, "layercam": layercam,
                "gradcam++": gradcam_plusplus, "eigengradcam": eigengradcam}
 
-# %% ../nbs/04_cam.ipynb #a0ecfeb1
+# %% ../nbs/04_cam.ipynb #a1fb5461
 def package_class(
     method: str | type,  # A name as in the grad-cam package ("eigencam"), or one of its classes
 ) -> type:  # The class
@@ -201,7 +201,7 @@ def activation_maps(
     maps = {layer: torch.where(spoken.to(m.device), m, 0).cpu().numpy() for layer, m in maps.items()}
     return maps if many else {layer: m[0] for layer, m in maps.items()}
 
-# %% ../nbs/04_cam.ipynb #526049d6
+# %% ../nbs/04_cam.ipynb #92471dcd
 def evidence(
     relevance: np.ndarray,  # Signed map, any shape
 ) -> float:  # Between 0 and 1; 0 where there is none
@@ -228,7 +228,7 @@ def combine(
     parts = [m/np.abs(m).max() for m in maps if m.any()] if signed else [heat(m) for m in maps if m.max() > 0]
     return np.mean(parts, axis=0, dtype=np.float32) if parts else np.zeros_like(maps[0])
 
-# %% ../nbs/04_cam.ipynb #7b0076d9
+# %% ../nbs/04_cam.ipynb #a063fe60
 def overlay(
     image,  # The picture: path, array or PIL image
     relevance: np.ndarray,  # Signed map, (h, w) of the picture; other sizes are resampled

@@ -30,7 +30,7 @@ from . import __version__
 from .embedding import Backbone, WeightsError
 from .features import Ranking, select_features
 
-# %% ../nbs/05_classify.ipynb #36937b5e
+# %% ../nbs/05_classify.ipynb #c802ad6e
 def auc_roc(
     labels: np.ndarray,  # True classes, (n,)
     probabilities: np.ndarray,  # Forecast, (n, C)
@@ -42,7 +42,7 @@ def auc_roc(
     if len(classes) == 2: return float(roc_auc_score(np.asarray(labels) == classes[1], probabilities[:, 1]))
     return float(roc_auc_score(labels, probabilities, multi_class="ovr", labels=classes))
 
-# %% ../nbs/05_classify.ipynb #4cacc24b
+# %% ../nbs/05_classify.ipynb #58379a8c
 def paper_forest(
     seed: int = 0,  # Of the trees
 ) -> RandomForestClassifier:  # Not fitted
@@ -59,7 +59,7 @@ def relative_names(
     parents = [Path(image).absolute().parent for image in images]
     return [Path(image).absolute().relative_to(os.path.commonpath(parents)).as_posix() for image in images]
 
-# %% ../nbs/05_classify.ipynb #dc61dff6
+# %% ../nbs/05_classify.ipynb #1ab9b324
 class EmbeddingClassifier(ClassifierMixin, BaseEstimator):
     "Pictures or embeddings in, classes out: backbone, selected features, scikit-learn estimator (paper, Figure 1)."
 
@@ -131,7 +131,7 @@ class EmbeddingClassifier(ClassifierMixin, BaseEstimator):
         "Read a model folder without running anything in it; see `load_model`."
         return load_model(path, backbone, trusted, **options)
 
-# %% ../nbs/05_classify.ipynb #9eb3fd83
+# %% ../nbs/05_classify.ipynb #f3930b2f
 def adopt(
     model: EmbeddingClassifier,  # With its backbone and a fitted estimator
     selected,  # Feature ids that the estimator was trained on, in its order; None: all
@@ -151,7 +151,7 @@ def adopt(
     model.n_features = len(selected)
     return model._keep(model.estimator, Ranking(selected, np.zeros(len(selected)), "as given"), background, np.asarray(labels), None)
 
-# %% ../nbs/05_classify.ipynb #b85a4338
+# %% ../nbs/05_classify.ipynb #3dc1a302
 MARK = ".embcam"  # an empty file in every folder that embcam makes
 
 
@@ -177,7 +177,7 @@ def new_folder(
         shutil.rmtree(old, ignore_errors=True)
     finally: shutil.rmtree(part, ignore_errors=True)
 
-# %% ../nbs/05_classify.ipynb #b7a46b7d
+# %% ../nbs/05_classify.ipynb #cc96a7d4
 FORMAT = 1
 TRUSTED = tuple("""
 sklearn.tree._tree.Tree
@@ -221,7 +221,7 @@ def save_model(
             save_tensors({name: tensor.cpu().clone() for name, tensor in backbone.network.state_dict().items()}, part/"backbone.safetensors")
     return path
 
-# %% ../nbs/05_classify.ipynb #1e6de7ec
+# %% ../nbs/05_classify.ipynb #0495c89b
 def read_estimator(
     path: Path,  # A skops file
     trusted: tuple = (),  # Names of further types that may be made

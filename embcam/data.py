@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 from tqdm.auto import tqdm
 
-# %% ../nbs/00_data.ipynb #55716429
+# %% ../nbs/00_data.ipynb #87e4b816
 class ImageError(ValueError):
     "A picture that cannot be read. The message names it, the reason and the way out."
 
@@ -35,7 +35,7 @@ def _name(source: Any) -> str:
     if isinstance(source, Image.Image): return getattr(source, "filename", "") or f"<{source.mode} image {source.size}>"
     return f"<array of shape {np.shape(source)}>" if hasattr(source, "shape") else f"<{type(source).__name__}>"
 
-# %% ../nbs/00_data.ipynb #7939b065
+# %% ../nbs/00_data.ipynb #9cd9b7bc
 MAX_PIXELS = 89_478_485  # Pillow's own limit: a quarter of a gigabyte as RGB
 
 
@@ -56,7 +56,7 @@ def _values(im: Image.Image) -> np.ndarray:  # (h, w), (h, w, 3) or (h, w, 4)
     if im.has_transparency_data: return np.asarray(im.convert("RGBA"))
     return np.asarray(im.convert("L" if im.mode in ("1", "L") else "RGB"))
 
-# %% ../nbs/00_data.ipynb #f0da996e
+# %% ../nbs/00_data.ipynb #be6d04a1
 def _decode(file: Any, max_pixels: int) -> np.ndarray:  # `file`: opened for reading, at its start
     "Check the size that the header claims, then decode the first frame."
     if not file.read(1): raise ValueError("the file is empty")
@@ -83,7 +83,7 @@ def _pixels(source: Any, max_pixels: int) -> np.ndarray:
         raise ValueError(f"shape {values.shape} is not (h, w), (h, w, 3) or (h, w, 4)")
     return values
 
-# %% ../nbs/00_data.ipynb #8701239f
+# %% ../nbs/00_data.ipynb #352f5791
 def _advice(error: Exception, source: Any) -> str:
     "The way out of `error`, in a sentence."
     text = str(error)
@@ -111,7 +111,7 @@ def _read(source: Any, max_pixels: int) -> np.ndarray:
         if isinstance(error, Image.UnidentifiedImageError): reason = "this is no picture in a format that Pillow reads"
         raise ImageError(f"{_name(source)}: {reason}. {_advice(error, source)}") from error
 
-# %% ../nbs/00_data.ipynb #a8be7fe4
+# %% ../nbs/00_data.ipynb #7653960f
 def _full(values: np.ndarray) -> float:
     "The full range of masks and alpha channels: 65535, 255, or 1 for floats that do not exceed it."
     return 65535 if values.dtype == np.uint16 else 1. if values.dtype.kind in "fb" and values.max() <= 1 else 255
@@ -142,7 +142,7 @@ def open_image(
         rgb = np.round(rgb * alpha + 255 * (1 - alpha)).astype(np.uint8)
     return np.array(rgb)
 
-# %% ../nbs/00_data.ipynb #713989aa
+# %% ../nbs/00_data.ipynb #0dccd535
 def open_mask(
     source: Any,  # As for `open_image`
     shape: tuple[int, int] | None = None,  # Height and width of the picture it belongs to
@@ -159,7 +159,7 @@ def open_mask(
                          f"its picture {shape[0]} x {shape[1]}. Save both in one size.")
     return mask
 
-# %% ../nbs/00_data.ipynb #3e35e5b0
+# %% ../nbs/00_data.ipynb #7a487894
 @dataclass(frozen=True)
 class Sample:
     "One decoded picture of an `ImageSet`."
@@ -173,7 +173,7 @@ class Sample:
         marked = "no mask" if self.mask is None else f"{self.mask.mean():.1%} of it marked"
         return f"Sample({self.name!r}, label {self.label!r}, {h} x {w}, {marked})"
 
-# %% ../nbs/00_data.ipynb #b149f51c
+# %% ../nbs/00_data.ipynb #a22207e6
 def _contents(images: Sequence) -> list[list[int]]:
     "Positions in `images`, grouped by identical content, in order of first appearance."
     def size(im): return im.stat().st_size if isinstance(im, Path) else (im.shape, str(im.dtype))
@@ -196,7 +196,7 @@ def _apportion(
     while seats.sum() > total: seats[np.argmax(np.where(seats > 1, seats - shares, -np.inf))] -= 1
     return seats
 
-# %% ../nbs/00_data.ipynb #6bdbf6ee
+# %% ../nbs/00_data.ipynb #fe138a2b
 def _split_positions(images: Sequence, labels: np.ndarray, test_size: float, seed: int) -> np.ndarray:
     "Choose a stratified test set, as a boolean array, in which no content is shared with the rest."
     if not 0 < test_size < 1: raise ValueError(f"test_size={test_size} must lie between 0 and 1: a share of the pictures")
@@ -220,7 +220,7 @@ def _split_positions(images: Sequence, labels: np.ndarray, test_size: float, see
                          "Remove copies, or choose another test_size.")
     return test
 
-# %% ../nbs/00_data.ipynb #e0753f13
+# %% ../nbs/00_data.ipynb #eec65298
 class ImageSet:
     "Pictures with labels, and masks where there are any; decoded when asked for."
 
@@ -296,7 +296,7 @@ class ImageSet:
         self.show().savefig(buffer, format="jpeg", bbox_inches="tight", dpi=80, pil_kwargs={"quality": 80})
         return buffer.getvalue()
 
-# %% ../nbs/00_data.ipynb #40771080
+# %% ../nbs/00_data.ipynb #57f8abf8
 def _names(images: list, labels: np.ndarray) -> list[str]:
     "Names such as 'good/0001.png': label, and file name or number within the class; a number more where two agree."
     names, used, seen = [], set(), Counter()
@@ -334,7 +334,7 @@ def _show(images: ImageSet, n: int, seed: int, size: float, outline: bool):
                 ax.contour(sample.mask, levels=[.5], colors="#ff2fd0", linewidths=.6)
     return fig
 
-# %% ../nbs/00_data.ipynb #82260d9c
+# %% ../nbs/00_data.ipynb #e430f0b7
 SUFFIXES = frozenset(".png .jpg .jpeg .jpe .jfif .bmp .dib .gif .tif .tiff .webp .avif .ppm .pgm .pbm .pnm .jp2 .tga".split())
 
 
@@ -357,7 +357,7 @@ def _folders(root: Path) -> list[Path]:
     if not root.is_dir(): return []
     return sorted((f for f in root.iterdir() if f.is_dir() and not f.name.startswith(".")), key=lambda f: f.name)
 
-# %% ../nbs/00_data.ipynb #b2cf6a2f
+# %% ../nbs/00_data.ipynb #e747443e
 def _layout(root: Path) -> tuple[list[Path], Path]:
     "The class folders of `root`, and the folder that may hold the masks."
     if not root.exists(): raise FileNotFoundError(f"{root}: no such folder. Check the name.")
@@ -380,7 +380,7 @@ def _mask_paths(pictures: list[Path], folder: Path, masks: Path) -> list[Path | 
         warnings.warn(f"{len(lost)} mask(s) have no picture, for example {found[lost[0]]}", stacklevel=3)
     return [found.get(s) for s in stems]
 
-# %% ../nbs/00_data.ipynb #8f43267c
+# %% ../nbs/00_data.ipynb #0eb6dca3
 def _check(path: Path) -> None:
     "Find broken files cheaply; raises `ImageError`."
     try:
@@ -414,7 +414,7 @@ def _warn_of_copies(images: list[Path], labels: list[str]) -> None:
         warnings.warn(f"{len(clashes)} file(s) lie in more than one class, for example {images[a]} and {images[b]} "
                       "are identical. Remove the wrong one.", stacklevel=3)
 
-# %% ../nbs/00_data.ipynb #5ec1bb60
+# %% ../nbs/00_data.ipynb #e52c57a3
 def load_folder(
     root: str | Path,  # Folder with a folder per class; see the layouts above
     on_error: str = "raise",  # Broken files: "raise", or "skip" and list them in `.skipped`
@@ -445,7 +445,7 @@ def load_folder(
                     [images[i].relative_to(top).as_posix() for i in good],
                     [(p, reason) for p, reason in zip(images, reasons) if reason], ignored)
 
-# %% ../nbs/00_data.ipynb #67dc6661
+# %% ../nbs/00_data.ipynb #c69e00c6
 BRANDS = "Norviq Velora KESTIL Aurexa TANDREL Briolen HALVEX Zephlo ORVANE Skarvo LUMIDRA Corvane".split()
 LINES = "wet & dry|series 5|precision|smooth glide|rotary 300|trim pro|aqua shave|flex head".split("|")
 FONTS = ("DejaVuSans-Bold DejaVuSans DejaVuSans-BoldOblique DejaVuSerif-Bold DejaVuSansMono-Bold STIXGeneralBol "
@@ -465,7 +465,7 @@ RANGES = dict(  # of uniform distributions; lengths are shares of the picture's 
     seam=(.68, .92), seam_curve=(-.12, .12),  # where the part ends, in half heights from the middle
     blur=(.25, 1.1), noise=(.006, .022))  # radius in px; of the sensor
 
-# %% ../nbs/00_data.ipynb #f830bcb5
+# %% ../nbs/00_data.ipynb #b802d689
 @dataclass(frozen=True)
 class Logo:
     "Everything that is random about one picture, but for its noise; `RANGES` explains the numbers."
@@ -513,7 +513,7 @@ def plan_logos(
     labels = np.repeat(list(SHARES), _apportion(n, list(SHARES.values())))
     return [Logo.draw(seed, i, c) for i, c in enumerate(np.random.default_rng(seed).permutation(labels).tolist())]
 
-# %% ../nbs/00_data.ipynb #601c9a03
+# %% ../nbs/00_data.ipynb #e0a9d93f
 def _write(draw: ImageDraw.ImageDraw, text: str, font: str, width: float, height: float, x: float, y: float,
            tracking: float) -> None:
     "Write `text` centred at (x, y), as large as fits into `width` and `height`, all in pixels."
@@ -551,7 +551,7 @@ def _place(ink: np.ndarray, logo: Logo, dx: float = 0, dy: float = 0, turn: floa
     im = Image.fromarray(np.uint8(255 * np.clip(ink, 0, 1)))
     return np.asarray(im.transform(im.size, Image.Transform.MESH, mesh, Image.Resampling.BILINEAR).reduce(3), np.float32) / 255
 
-# %% ../nbs/00_data.ipynb #5123dd30
+# %% ../nbs/00_data.ipynb #19d553b5
 def _noise(rng: np.random.Generator, s: int, w: float, h: float, degrees: float = 0) -> np.ndarray:  # (s, s), standard deviation 1
     "Random texture with spots of `w` by `h` pixels, turned by `degrees`."
     big, c, d = 1.45 * s, np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
@@ -560,7 +560,7 @@ def _noise(rng: np.random.Generator, s: int, w: float, h: float, degrees: float 
     field = np.asarray(Image.fromarray(cells).transform((s, s), Image.Transform.AFFINE, turn, Image.Resampling.BICUBIC))
     return field / (field.std() + 1e-6)
 
-# %% ../nbs/00_data.ipynb #10866c1b
+# %% ../nbs/00_data.ipynb #d77c5548
 def _missing(logo: Logo, clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:  # (s, s): share of the ink that is lost
     "Where the print is interrupted: a few gaps, a region of broken strokes, or a wiped band."
     s = len(clean)
@@ -593,7 +593,7 @@ def _ink(logo: Logo, s: int) -> tuple[np.ndarray, np.ndarray]:  # Two of (s, s) 
     broken = _place(stencil - eaten, logo)
     return clean, clean * (1 - lost) + .85 * broken * lost
 
-# %% ../nbs/00_data.ipynb #5c3c21fc
+# %% ../nbs/00_data.ipynb #144dc82b
 def _surface(logo: Logo, ink: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "The printed part in even light (s, s, 3), its relief (s, s), and the opacity of the ink (s, s)."
     s, px = len(ink), len(ink) / 224
@@ -634,7 +634,7 @@ def _camera(picture: np.ndarray, logo: Logo, rng: np.random.Generator) -> np.nda
     noise = rng.standard_normal((s, s, 1), np.float32) + .5 * rng.standard_normal((s, s, 3), np.float32)
     return np.uint8(np.clip(np.round(seen + 255 * logo.noise * np.sqrt(.15 + seen / 255) * noise), 0, 255))
 
-# %% ../nbs/00_data.ipynb #ca09f006
+# %% ../nbs/00_data.ipynb #88ee7c8a
 def _changed(clean: np.ndarray, ink: np.ndarray, logo: Logo) -> np.ndarray:  # bool (s, s)
     "Where the defect shows."
     contrast = logo.density * abs(np.mean(logo.ink) - np.mean(logo.base))

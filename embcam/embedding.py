@@ -32,7 +32,7 @@ from tqdm.auto import tqdm
 
 from .data import open_image
 
-# %% ../nbs/01_embedding.ipynb #2f1626f7
+# %% ../nbs/01_embedding.ipynb #7263d686
 POOLED = (torchvision.models.SqueezeNet, torchvision.models.VGG, torchvision.models.AlexNet)
 
 
@@ -46,7 +46,7 @@ def headless(
     network.set_submodule(head, nn.Identity())
     return network
 
-# %% ../nbs/01_embedding.ipynb #5e54c2be
+# %% ../nbs/01_embedding.ipynb #a1b06cc7
 @contextmanager
 def recorded(
     network: nn.Module,  # The network to listen to
@@ -65,7 +65,7 @@ def recorded(
     finally:
         for handle in handles: handle.remove()
 
-# %% ../nbs/01_embedding.ipynb #e2203103
+# %% ../nbs/01_embedding.ipynb #adbc31b2
 def find_stages(
     network: nn.Module,  # A network that takes pictures of shape (1, 3, size, size)
     size: int = 224,  # Side of its input, pixels
@@ -83,7 +83,7 @@ def find_stages(
     last = {grids[name]: name for name in blocks if name in grids and grids[name][0] == grids[name][1] > 1}
     return {name: grid for grid, name in list(last.items())[-4:]}, embedding.shape[-1]
 
-# %% ../nbs/01_embedding.ipynb #d005e956
+# %% ../nbs/01_embedding.ipynb #b3332bae
 class WeightsError(RuntimeError):
     "Weights that are not there, cannot be read safely, or belong to another network."
 
@@ -127,7 +127,7 @@ def read_weights(
         raise WeightsError(f"{path} was refused: it is no file of plain tensors. Save the network's state_dict() and pass that.") from error
     return next((state[key] for key in ("state_dict", "model", "model_state_dict") if isinstance(state.get(key), dict)), state)
 
-# %% ../nbs/01_embedding.ipynb #c5405130
+# %% ../nbs/01_embedding.ipynb #0727bbf6
 def fill(
     network: nn.Module,  # A network without its head
     state: dict,  # Tensors by name, perhaps prefixed by "module." and with a head
@@ -155,7 +155,7 @@ def weights_hash(
         digest.update(tensor.detach().cpu().float().numpy().tobytes())
     return digest.hexdigest()
 
-# %% ../nbs/01_embedding.ipynb #3c3fd009
+# %% ../nbs/01_embedding.ipynb #36a6de51
 def random_network(
     arch: str,  # torchvision's name
     seed: int = 0,  # Of the initial values
@@ -181,7 +181,7 @@ def resolve_weights(
     if isinstance(weights, (str, Path)): return read_weights(weights), Path(weights).name, None
     raise WeightsError(f"weights={weights!r}: pass 'imagenet', a path, a state dict, a torchvision enum, or None.")
 
-# %% ../nbs/01_embedding.ipynb #2534d6e2
+# %% ../nbs/01_embedding.ipynb #98f463c7
 def build_network(
     arch: str | nn.Module,  # torchvision's name, or your own module
     weights,  # For `resolve_weights`
@@ -199,7 +199,7 @@ def build_network(
         warnings.warn(f"{arch} has untrained weights: maps show how embcam works, not what matters in a picture.", stacklevel=4)
     return network, name, named, preset
 
-# %% ../nbs/01_embedding.ipynb #8ace30a0
+# %% ../nbs/01_embedding.ipynb #1b551fe3
 @dataclass(frozen=True)
 class Frame:
     "How a picture of `picture` (h, w) pixels lies in the network's square of `size` pixels. Boxes: top, left, bottom, right."
@@ -257,7 +257,7 @@ class Frame:
         weights[(pixel < p0) | (pixel > p1)] = 0
         return weights
 
-# %% ../nbs/01_embedding.ipynb #0e0920f6
+# %% ../nbs/01_embedding.ipynb #92c63d13
 class DiskCache(MutableMapping):
     "Embeddings by key in a folder: one `.npy` file each, no pickle, safe to share between processes."
 
@@ -287,7 +287,7 @@ class DiskCache(MutableMapping):
 
     def __repr__(self): return f"DiskCache({str(self.folder)!r}): {len(self)} embeddings"
 
-# %% ../nbs/01_embedding.ipynb #73d2d15a
+# %% ../nbs/01_embedding.ipynb #92ea29d5
 def prefetch(
     function: Callable,  # Called once for each item, on a thread
     items: Iterable,  # Its arguments
@@ -305,7 +305,7 @@ def prefetch(
         finally:
             for future in waiting: future.cancel()
 
-# %% ../nbs/01_embedding.ipynb #fa93ef41
+# %% ../nbs/01_embedding.ipynb #c3f9caee
 @dataclass(frozen=True, eq=False)
 class Trace:
     "One forward pass that can be differentiated."
@@ -333,7 +333,7 @@ def check_layers(
     for name, gradient in zip(trace.activations, gradients):
         if gradient is None: raise ValueError(f"{name!r} does not reach the embedding; choose from {', '.join(stages)}.")
 
-# %% ../nbs/01_embedding.ipynb #520a38e5
+# %% ../nbs/01_embedding.ipynb #7c6d1fab
 def load(
     backbone,  # A `Backbone`
     source,  # Path, array or PIL image
@@ -373,7 +373,7 @@ def embed_all(
     if batch: flush()
     return embeddings
 
-# %% ../nbs/01_embedding.ipynb #83b3aa4c
+# %% ../nbs/01_embedding.ipynb #d590ccb6
 IMAGENET_MEAN, IMAGENET_STD = (.485, .456, .406), (.229, .224, .225)
 
 

@@ -29,7 +29,7 @@ from .embedding import Frame
 from .features import Ranking, rank_features
 from .masking import TOZ, TRR, TZZ, ImputationStrategy, impute, similarity
 
-# %% ../nbs/06_explain.ipynb #8df8e43f
+# %% ../nbs/06_explain.ipynb #d04021e1
 @dataclass(frozen=True, eq=False)
 class Explanation:
     "Why one picture was classified as it was, and where in the picture that shows."
@@ -79,7 +79,7 @@ class Explanation:
 
     def no_evidence(self, layer: str) -> str | None:
         "Why this layer's map shows nothing, or None if it shows something."
-        if self.heatmaps(256)[layer].any(): return None
+        if any((grid > 0).any() for grid in (self.grids.values() if layer == "combined" else [self.grids[layer]])): return None
         silence = getattr(self.target, "silence", lambda e: None)
         return silence(self.embedding) or "no positive relevance at this layer"
 
@@ -109,7 +109,7 @@ class Explanation:
 
     def _repr_jpeg_(self): return figure_jpeg(self.show(320))
 
-# %% ../nbs/06_explain.ipynb #e82f49b2
+# %% ../nbs/06_explain.ipynb #4203658a
 def reading_notes(
     ex: Explanation,  # To read
 ) -> list[str]:  # Sentences
@@ -133,7 +133,7 @@ def figure_jpeg(
     plt.close(figure)
     return buffer.getvalue()
 
-# %% ../nbs/06_explain.ipynb #3f69188c
+# %% ../nbs/06_explain.ipynb #f105066e
 class Explainer:
     "Explains forecasts of an `EmbeddingClassifier`."
 
@@ -209,7 +209,7 @@ class Explainer:
         ranking = self.ranking if isinstance(self.ranking, str) else getattr(self.ranking, "method", "a callable")
         return f"Explainer: {ranking}, {self.strategy}, top {self.top}, {self.method}, seed {self.random_state}"
 
-# %% ../nbs/06_explain.ipynb #f187e2d7
+# %% ../nbs/06_explain.ipynb #158061bf
 def _name(image, name) -> str:
     "What to call a picture: the given name, its file name, or 'picture'."
     return name or (Path(image).name if isinstance(image, (str, Path)) else "picture")
@@ -235,7 +235,7 @@ def explain_trace(
                         trace.frame, method if isinstance(method, str) else method.__name__, settings)
             for i, (target, question) in enumerate(zip(targets, asked))]
 
-# %% ../nbs/06_explain.ipynb #83048e50
+# %% ../nbs/06_explain.ipynb #4795722e
 def fitted(
     picture: np.ndarray,  # (h, w, 3) uint8, or a mask (h, w) bool
     shape: tuple,  # Height and width wanted, pixels
@@ -281,7 +281,7 @@ def draw_explanation(
     if notes := ex.notes(): figure.supxlabel("\n".join(notes), fontsize=8, color="0.35")
     return figure
 
-# %% ../nbs/06_explain.ipynb #4d04d95f
+# %% ../nbs/06_explain.ipynb #23b6ac8b
 STYLE = """
 :root { color-scheme: light dark; --line: color-mix(in srgb, currentColor 20%, transparent); }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
@@ -313,7 +313,7 @@ def picture_tag(
     data = base64.b64encode(buffer.getvalue()).decode()
     return f'<figure><img alt="{html.escape(caption)}" src="data:image/jpeg;base64,{data}"><figcaption>{html.escape(caption)}</figcaption></figure>'
 
-# %% ../nbs/06_explain.ipynb #8ef78c4c
+# %% ../nbs/06_explain.ipynb #2dcb50c0
 def describe(
     ex: Explanation,  # To describe
 ) -> dict:  # Plain numbers and strings, for JSON
@@ -362,7 +362,7 @@ def explanation_html(
              "brightness cannot be compared between maps.</p>"]
     return page(f"{ex.name}: {ex.prediction}", "".join(body))
 
-# %% ../nbs/06_explain.ipynb #122154cf
+# %% ../nbs/06_explain.ipynb #09a8b945
 def folder_name(
     name: str,  # Of a picture, perhaps with folders
 ) -> str:  # One safe name for a folder
@@ -393,7 +393,7 @@ def save_explanation(
         (part/"explanation.json").write_text(json.dumps(describe(ex), ensure_ascii=False, indent=1), encoding="utf-8")
     return path
 
-# %% ../nbs/06_explain.ipynb #744edf62
+# %% ../nbs/06_explain.ipynb #1319ac26
 def explanation_grid(
     explanations: Sequence[Explanation],  # A row each
     titles: Sequence[str],  # What to write beside each row
@@ -441,7 +441,7 @@ def strategy_grid(
     outlines = None if masks is None else [mask for mask, group in zip(masks, groups) for _ in group]
     return explanation_grid(explanations, titles, outlines, shared)
 
-# %% ../nbs/06_explain.ipynb #e9666497
+# %% ../nbs/06_explain.ipynb #f633d693
 def similarities(
     explainer: Explainer,  # Its ranking and top are used
     images,  # ImageSet with labels
@@ -469,7 +469,7 @@ def similarity_table(
     table = values.groupby(["strategy", "class"], sort=False)["similarity"].agg(["mean", "std", "count"]).rename(columns={"count": "n"})
     return table.loc[[strategy.name for strategy in strategies]]
 
-# %% ../nbs/06_explain.ipynb #243f6442
+# %% ../nbs/06_explain.ipynb #dd597d6a
 PAPER_TABLE_2 = {  # (strategy, class): mean and standard deviation over 679, 58 and 143 test pictures
     ("TOZ", "good"): (.27, .01), ("TOZ", "double-printed"): (.31, .02), ("TOZ", "interrupted"): (.27, .01),
     ("TZZ", "good"): (.21, .04), ("TZZ", "double-printed"): (.24, .03), ("TZZ", "interrupted"): (.22, .04),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# %% ../nbs/03_masking.ipynb #8df8e43f
+# %% ../nbs/03_masking.ipynb #d04021e1
 @dataclass(frozen=True, eq=False)
 class ImputationStrategy:
     "One line of Table 1: what replaces the features that are not top-ranked."
@@ -27,7 +27,7 @@ TZZ = ImputationStrategy("TZZ", selected=0, rest=0)
 TRR = ImputationStrategy("TRR", selected="random", rest="random")
 STRATEGIES = {strategy.name: strategy for strategy in (TOZ, TZZ, TRR)}
 
-# %% ../nbs/03_masking.ipynb #59a68045
+# %% ../nbs/03_masking.ipynb #0a7a7445
 def uniform(rng: np.random.Generator, size: int) -> np.ndarray:
     "Random values on [0, 1), the default of TRR."
     return rng.random(size)
@@ -56,7 +56,7 @@ def impute(
     imputed[top] = embedding[top]
     return imputed
 
-# %% ../nbs/03_masking.ipynb #6bea4da9
+# %% ../nbs/03_masking.ipynb #9cc9ae56
 def similarity(
     imputed: np.ndarray,  # r, (D,) or (n, D)
     embedding: np.ndarray,  # e, of the same shape
