@@ -228,7 +228,7 @@ def parser() -> argparse.ArgumentParser:
     model = ["model"], dict(metavar="MODEL", help="folder made by embcam fit")
     command(demo, "Re-run the paper on drawn logos, without network.", seed, weights,
             (["--out"], dict(default="embcam-demo", help="folder to make (default embcam-demo)")),
-            (["--n"], dict(type=int, default=320, help="number of logos (default 320)")))
+            (["--n"], dict(type=int, default=480, help="number of logos (default 480)")))
     command(fit, "Train a classifier on FOLDER/<class>/* and score it on a held-out quarter.", seed, skip, weights,
             (["folder"], dict(metavar="FOLDER", help="one folder of pictures per class")),
             (["--out"], dict(required=True, metavar="MODEL", help="folder to make")),
