@@ -5,12 +5,14 @@
 # %% auto #0
 __all__ = ['PARALLEL', 'ROUNDING', 'CAM_METHODS', 'CosineTarget', 'LinearTarget', 'EnergyTarget', 'layer_gradients',
            'weighted_sum', 'gradcam', 'hirescam', 'layercam', 'xgradcam', 'gradcam_plusplus', 'eigengradcam',
-           'package_class', 'package_maps', 'activation_maps', 'evidence', 'heat', 'combine', 'overlay', 'show_map']
+           'package_class', 'numpy_seed', 'package_maps', 'activation_maps', 'evidence', 'heat', 'combine', 'overlay',
+           'show_map']
 
 # %% ../nbs/04_cam.ipynb #536f752d
 import textwrap
 import warnings
 from collections.abc import Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 
@@ -158,10 +160,19 @@ def package_class(
     import pytorch_grad_cam as package
     if isinstance(method, type) and issubclass(method, package.base_cam.BaseCAM): return method
     classes = {name.lower(): value for name, value in vars(package).items()
-               if isinstance(value, type) and issubclass(value, package.base_cam.BaseCAM)}
+               if isinstance(value, type) and issubclass(value, package.base_cam.BaseCAM) and name != "FullGrad"}  # knows no layers
     if str(method).lower() in classes: return classes[str(method).lower()]
     raise ValueError(f"method={method!r}: choose {', '.join(map(repr, CAM_METHODS))}, "
                      f"or of the grad-cam package {', '.join(sorted(set(classes) - set(CAM_METHODS)))}.")
+
+
+@contextmanager
+def numpy_seed(seed: int):
+    "Seed NumPy's global generator, which some methods of the package draw from, and put it back."
+    state = np.random.get_state()
+    np.random.seed(seed)
+    try: yield
+    finally: np.random.set_state(state)
 
 
 def package_maps(
@@ -171,7 +182,7 @@ def package_maps(
 ) -> dict:  # {layer: (T, h, w) tensor}
     "Run a class of the grad-cam package for each target and keep its maps as they are before ReLU and scaling."
     modules, maps = dict(trace.network.named_modules()), {layer: [] for layer in trace.activations}
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad(), numpy_seed(0):
         for layer, target in product(maps, targets):
             with package_class(method)(trace.network, [modules[layer]]) as cam:
                 inner, raw = cam.get_cam_image, []
@@ -264,7 +275,7 @@ def show_map(
     import matplotlib.pyplot as plt
     ax = ax or plt.gca()
     ax.imshow(overlay(image, relevance, **options))
-    if mask is not None and mask.any(): ax.contour(mask, [.5], colors="#39d0d8", linewidths=1)
+    if mask is not None and mask.any() and min(mask.shape) > 1: ax.contour(mask, [.5], colors="#39d0d8", linewidths=1)
     if not (np.any(relevance) if options.get("signed") else np.any(relevance > 0)):
         ax.text(.5, .5, "no evidence\n" + textwrap.fill(why, 20), transform=ax.transAxes, ha="center", va="center", fontsize=7,
                 color="w", bbox=dict(facecolor="k", alpha=.7, edgecolor="none"))

@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['STYLE', 'PAPER_TABLE_2', 'Explanation', 'reading_notes', 'figure_jpeg', 'Explainer', 'explain_trace', 'fitted',
-           'draw_explanation', 'page', 'picture_tag', 'describe', 'bar', 'table', 'explanation_html', 'folder_name',
-           'save_explanation', 'explanation_grid', 'strategy_grid', 'similarities', 'similarity_table', 'beside_paper']
+           'draw_explanation', 'page', 'picture_tag', 'describe', 'Html', 'bar', 'table', 'explanation_html',
+           'folder_name', 'save_explanation', 'explanation_grid', 'strategy_grid', 'similarities', 'similarity_table',
+           'beside_paper']
 
-# %% ../nbs/06_explain.ipynb #2f8d3e6a
+# %% ../nbs/06_explain.ipynb #f773b2e0
 import base64
+import hashlib
 import html
 import io
 import json
@@ -21,13 +23,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
+from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 from .cam import CosineTarget, EnergyTarget, activation_maps, combine, evidence, heat, overlay, show_map
-from .classify import EmbeddingClassifier, new_folder
+from .classify import EmbeddingClassifier, new_folder, relative_names
+from .data import SUFFIXES
 from .embedding import Frame
 from .features import Ranking, rank_features
-from .masking import TOZ, TRR, TZZ, ImputationStrategy, impute, similarity
+from .masking import STRATEGIES, TOZ, TRR, TZZ, ImputationStrategy, impute, similarity
 
 # %% ../nbs/06_explain.ipynb #d04021e1
 @dataclass(frozen=True, eq=False)
@@ -119,7 +123,7 @@ def reading_notes(
         notes.append(f"{len(ex.absent)} of the top {len(ex.top)} features matter by being absent ({', '.join(map(str, ex.absent))}): "
                      "keeping their value cannot locate them.")
     notes += [f"No evidence at {layer}: {why}." for layer in ex.grids if (why := ex.no_evidence(layer))]
-    if ex.settings["weights"].startswith("untrained"): notes.append("Untrained weights: the maps show how embcam works, not what matters.")
+    if not ex.settings["trained"]: notes.append("Untrained weights: the maps show how embcam works, not what matters.")
     return notes
 
 
@@ -141,7 +145,7 @@ class Explainer:
         self,
         classifier: EmbeddingClassifier,  # Fitted
         ranking: str | Callable | Ranking = "lime",  # How the selected features are ranked
-        strategy: ImputationStrategy = TZZ,  # What replaces the others
+        strategy: ImputationStrategy | str = TZZ,  # What replaces the others, or its name
         top: int = 13,  # How many features are kept
         method: str = "gradcam",  # CAM method, a name as in the grad-cam package, or one of its classes
         target: object = "cosine",  # "cosine", or an object with gradient(e)
@@ -150,6 +154,12 @@ class Explainer:
     ):
         if isinstance(target, str) and target != "cosine":
             raise ValueError(f"target={target!r}: choose 'cosine', or pass an object with gradient(e).")
+        if isinstance(strategy, str) and strategy not in STRATEGIES:
+            raise ValueError(f"strategy={strategy!r}: choose {', '.join(STRATEGIES)}, or pass an ImputationStrategy.")
+        check_is_fitted(classifier, "estimator_")
+        if not hasattr(classifier.estimator_, "predict_proba"):
+            raise ValueError(f"{type(classifier.estimator_).__name__} gives no probabilities: wrap it in scikit-learn's CalibratedClassifierCV.")
+        strategy = STRATEGIES.get(strategy, strategy) if isinstance(strategy, str) else strategy
         self.classifier, self.ranking, self.strategy, self.top = classifier, ranking, strategy, top
         self.method, self.target, self.random_state, self.ranking_options = method, target, random_state, ranking_options
 
@@ -176,6 +186,7 @@ class Explainer:
         name: str | None = None,  # What to call the picture; default its file name
     ) -> Explanation:
         "Explain one picture."
+        if reference is not None and label is not None: raise ValueError("label= has no meaning beside reference=: two pictures are compared.")
         if reference is not None: return self._against(image, reference, name)
         return self.strategies(image, [self.strategy], label, name)[0]
 
@@ -196,14 +207,14 @@ class Explainer:
 
     def _against(self, image, reference, name):
         trace = self.classifier.backbone.trace(image)
-        other = self.classifier.backbone.embed([reference], progress=False)[0]
+        other = self.classifier.backbone.trace(reference).embedding  # not from the cache: equal pictures, equal bits
         return explain_trace(self, trace, None, [CosineTarget(other)], ["like the other picture"], _name(image, name))[0]
 
     def many(self, images, progress: bool = True) -> list[Explanation]:
         "Explain an ImageSet or a list of pictures, one after the other."
-        sources, names = list(getattr(images, "images", images)), getattr(images, "names", None)
-        return [self(source, name=names[i] if names is not None else None)
-                for i, source in enumerate(tqdm(sources, desc="explaining", disable=not progress))]
+        sources = [images] if isinstance(images, (str, Path)) else list(getattr(images, "images", images))
+        names = relative_names(images if hasattr(images, "names") else sources) or [f"picture-{i}" for i in range(len(sources))]
+        return [self(source, name=name) for source, name in zip(tqdm(sources, desc="explaining", disable=not progress), names)]
 
     def __repr__(self):
         ranking = self.ranking if isinstance(self.ranking, str) else getattr(self.ranking, "method", "a callable")
@@ -226,8 +237,8 @@ def explain_trace(
     "Explanations of one forward pass: all targets in one batched backward pass."
     c, e, method = explainer.classifier, trace.embedding, explainer.method
     probabilities = dict(zip(c.classes_.tolist(), c.predict_proba(e[None])[0].tolist()))
-    settings = dict(backbone=c.backbone.arch, weights=c.backbone.weights, weights_hash=c.backbone.weights_hash, fit=c.backbone.fit,
-                    size=c.backbone.size, estimator=type(c.estimator_).__name__, n_features=len(c.selected_), seed=explainer.random_state)
+    settings = dict(backbone=c.backbone.arch, weights=c.backbone.weights, weights_hash=c.backbone.weights_hash, trained=c.backbone.trained,
+                    fit=c.backbone.fit, size=c.backbone.size, estimator=type(c.estimator_).__name__, n_features=len(c.selected_), seed=explainer.random_state)
     maps, prediction = activation_maps(trace, targets, method), c.predict(e[None]).tolist()[0]
     top = np.array([], int) if ranking is None else ranking.features[:explainer.top]
     return [Explanation(name, trace.picture, e, prediction, probabilities, ranking, top, target, question,
@@ -328,14 +339,18 @@ def describe(
                 ranked_by=None if ranking is None else ranking.method, ranking=ranked)
 
 
-def bar(share: float, against: bool = False) -> str:
+class Html(str):
+    "Text that is HTML already; any other text is escaped."
+
+
+def bar(share: float, against: bool = False) -> Html:
     "A horizontal bar of 0 to 12 rem."
-    return f"<span class='bar{' against' if against else ''}' style='width:{12*share:.2f}rem'></span>"
+    return Html(f"<span class='bar{' against' if against else ''}' style='width:{12*share:.2f}rem'></span>")
 
 
 def table(rows: list, head: Sequence[str] = ()) -> str:
-    "An HTML table; strings are escaped, those that begin with a tag are not."
-    cell = lambda text: str(text) if str(text).startswith("<span ") else html.escape(str(text))  # noqa: E731
+    "An HTML table."
+    def cell(text): return text if isinstance(text, Html) else html.escape(str(text))
     lines = ["".join(f"<th>{html.escape(name)}" for name in head)] if head else []
     return "<table>" + "".join(f"<tr>{line}" for line in lines + ["".join(f"<td>{cell(text)}" for text in row) for row in rows]) + "</table>"
 
@@ -365,9 +380,12 @@ def explanation_html(
 # %% ../nbs/06_explain.ipynb #09a8b945
 def folder_name(
     name: str,  # Of a picture, perhaps with folders
-) -> str:  # One safe name for a folder
+) -> str:  # One safe name for a folder, at most 100 bytes
     "Turn a picture's name into one folder name: no separators, no leading dots, letters of any script kept."
-    return re.sub(r"[^\w.-]+", "-", Path(name).with_suffix("").as_posix().replace("/", "-")).strip(".-") or "picture"
+    stem, dot, suffix = name.rpartition(".")
+    safe = re.sub(r"[^\w.-]+", "-", stem if dot and f".{suffix.lower()}" in SUFFIXES else name).strip(".-") or "picture"
+    if len(safe.encode()) <= 100: return safe
+    return safe.encode()[:80].decode(errors="ignore") + "-" + hashlib.sha256(name.encode()).hexdigest()[:8]
 
 
 def save_explanation(
@@ -379,7 +397,7 @@ def save_explanation(
     "Write figure, maps, numbers and page to `out/<name>/`, whole or not at all."
     import matplotlib.pyplot as plt
     path = Path(out)/folder_name(ex.name)
-    with new_folder(path, overwrite) as part:
+    with new_folder(path, overwrite, "explanation") as part:
         maps = ex.heatmaps(side)
         picture = fitted(ex.picture, maps["combined"].shape)
         overlays = {layer: overlay(picture, m) for layer, m in maps.items()}
@@ -432,7 +450,8 @@ def strategy_grid(
     progress: bool = True,  # Show a progress bar
 ):  # matplotlib figure
     "Draw Figure 5 of the paper: strategies and layers by pictures."
-    sources = list(getattr(images, "images", images))
+    sources = [images] if isinstance(images, (str, Path)) else list(getattr(images, "images", images))
+    if not sources: raise ValueError("There are no pictures to explain.")
     masks = [sample.mask for sample in images] if hasattr(images, "masks") else None
     groups = [explainer.strategies(source, strategies) for source in tqdm(sources, desc="strategies", disable=not progress)]
     explanations = [ex for group in groups for ex in group]

@@ -31,7 +31,7 @@ class Ranking:
         k: int,  # How many features
     ) -> np.ndarray:  # The first k ids
         "The k most important features; more than there are is clamped, with a warning."
-        if k < 1: raise ValueError(f"top={k}: ask for at least one feature.")
+        if not isinstance(k, (int, np.integer)) or k < 1: raise ValueError(f"top={k!r}: ask for a number of features, one or more.")
         if k > len(self): warnings.warn(f"top={k} is more than the {len(self)} ranked features: all {len(self)} are used.", stacklevel=2)
         return self.features[:k]
 
@@ -92,7 +92,7 @@ def select_features(
     k = feature_count(n_features, *embeddings.shape)
     classes, counts = np.unique(labels, return_counts=True)
     if len(classes) < 2: raise ValueError(f"All {len(labels)} images are of one class, '{classes[0]}': a classifier needs two.")
-    if counts.min() < 2: raise ValueError(f"Class '{classes[counts.argmin()]}' has one image: mutual information needs two or more.")
+    if counts.min() < 2: raise ValueError(f"Class '{classes[counts.argmin()]}' has one training image: mutual information needs two or more.")
     varies = np.ptp(embeddings, axis=0) > 0
     if not varies.any(): raise ValueError(f"All {len(labels)} embeddings are equal: are the pictures?")
     information = np.zeros(embeddings.shape[1])
