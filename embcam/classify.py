@@ -167,7 +167,7 @@ def check_new(
         if not overwrite: raise FileExistsError(f"{path} exists: {how}, or ask to overwrite it (--force).")
         mark = path/MARK
         if path.is_symlink() or not mark.is_file() or mark.read_text() != kind or path.resolve() == Path.cwd():
-            raise FileExistsError(f"{path} is no {kind} made by embcam, and is not overwritten: {how}.")
+            raise FileExistsError(f"{path} holds no {kind} made by embcam, and is not overwritten: {how}.")
     above = next(parent for parent in path.absolute().parents if parent.exists())
     if not above.is_dir() or not os.access(above, os.W_OK): raise PermissionError(f"{path} cannot be made: {above} is no folder that you may write to.")
 

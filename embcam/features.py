@@ -92,7 +92,8 @@ def select_features(
     k = feature_count(n_features, *embeddings.shape)
     classes, counts = np.unique(labels, return_counts=True)
     if len(classes) < 2: raise ValueError(f"All {len(labels)} images are of one class, '{classes[0]}': a classifier needs two.")
-    if counts.min() < 2: raise ValueError(f"Class '{classes[counts.argmin()]}' has one training image: mutual information needs two or more.")
+    if (counts > 1).sum() < 2:
+        raise ValueError(f"Class '{classes[counts.argmin()]}' has one training image: mutual information needs two classes with two or more.")
     varies = np.ptp(embeddings, axis=0) > 0
     if not varies.any(): raise ValueError(f"All {len(labels)} embeddings are equal: are the pictures?")
     information = np.zeros(embeddings.shape[1])
