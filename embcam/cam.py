@@ -181,6 +181,7 @@ def package_maps(
     method: str | type,  # For `package_class`
 ) -> dict:  # {layer: (T, h, w) tensor}
     "Run a class of the grad-cam package for each target and keep its maps as they are before ReLU and scaling."
+    if not all(map(callable, targets)): raise ValueError("Methods of the grad-cam package need targets that can be called on the network's output.")
     modules, maps = dict(trace.network.named_modules()), {layer: [] for layer in trace.activations}
     with torch.inference_mode(False), torch.enable_grad(), numpy_seed(0):
         for layer, target in product(maps, targets):

@@ -424,6 +424,8 @@ class Backbone:
         self.stages, self.n_features = find_stages(self.network, self.size)
         self.trained = weights is not None or isinstance(arch, nn.Module)
         self.target_layers = tuple(self.stages if target_layers is None else [target_layers] if isinstance(target_layers, str) else target_layers)
+        if target_layers is None and len(self.stages) == 1:
+            warnings.warn(f"{self.arch} has one layer that can carry a map, {self.target_layers[0]!r}: expect little of it.", stacklevel=2)
         if not self.target_layers: raise ValueError(f"{self.arch} has no layer that can carry a map at size={self.size}: name some as target_layers.")
         if unknown := set(self.target_layers) - set(dict(self.network.named_modules())):
             raise ValueError(f"No module {sorted(unknown)[0]!r} in {self.arch}; its stages are {', '.join(self.stages)}.")

@@ -200,9 +200,10 @@ class Explainer:
         "Explain one picture by several strategies: one ranking, one forward and one batched backward pass."
         trace = self.classifier.backbone.trace(image)
         ranking = self.rank(trace.embedding, label)
-        cosine = isinstance(self.target, str)
+        cosine, anonymous = isinstance(self.target, str), type(self.target).__repr__ is object.__repr__
+        named = type(self.target).__name__ if anonymous else repr(self.target)
         targets = [CosineTarget(self.reference(trace.embedding, ranking, s)) if cosine else self.target for s in strategies]
-        asked = [f"{s}, top {min(self.top, len(ranking))}" if cosine else repr(self.target) for s in strategies]
+        asked = [f"{s}, top {min(self.top, len(ranking))}" if cosine else named for s in strategies]
         return explain_trace(self, trace, ranking, targets, asked, _name(image, name))
 
     def _against(self, image, reference, name):
