@@ -12,7 +12,6 @@ import html
 import os
 import signal
 import sys
-import tempfile
 import threading
 import warnings
 from collections.abc import Sequence
@@ -28,8 +27,8 @@ from .cam import CAM_METHODS, EnergyTarget, overlay, package_class
 from .classify import EmbeddingClassifier, auc_roc, check_new, new_folder
 from .data import SUFFIXES, ImageError, ImageSet, load_folder, make_logos, open_image, picture_files
 from .embedding import Backbone, WeightsError
-from .explain import (Explainer, Explanation, beside_paper, explanation_grid, folder_name, page, picture_tag,
-                            similarity_table, strategy_grid)
+from .explain import (Explainer, beside_paper, explanation_grid, folder_name, page, picture_tag, similarity_table,
+                            strategy_grid)
 from .masking import STRATEGIES
 
 # %% ../nbs/09_cli.ipynb #18b275ad

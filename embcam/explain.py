@@ -26,7 +26,7 @@ from PIL import Image
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
-from .cam import CosineTarget, EnergyTarget, activation_maps, combine, evidence, heat, overlay, show_map
+from .cam import CosineTarget, activation_maps, combine, evidence, heat, overlay, show_map
 from .classify import EmbeddingClassifier, new_folder, relative_names
 from .data import SUFFIXES
 from .embedding import Frame
