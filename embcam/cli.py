@@ -29,7 +29,7 @@ from .data import SUFFIXES, ImageError, ImageSet, load_folder, make_logos, open_
 from .embedding import Backbone, WeightsError
 from .explain import (Explainer, beside_paper, explanation_grid, folder_name, page, picture_tag, similarity_table,
                             strategy_grid)
-from .masking import STRATEGIES
+from .masking import STRATEGIES, as_strategy
 
 # %% ../nbs/09_cli.ipynb #18b275ad
 def find_pictures(
@@ -148,10 +148,10 @@ def explain(args) -> None:
     check_out(args, "explanations", args.model, *args.pictures)
     if args.top < 1: raise ValueError(f"--top {args.top}: ask for at least one feature.")
     if args.method not in CAM_METHODS: package_class(args.method)
-    if args.strategy not in STRATEGIES: raise ValueError(f"--strategy {args.strategy}: choose {', '.join(STRATEGIES)}.")
+    strategy = as_strategy(args.strategy)
     pictures = readable(find_pictures(args.pictures), args.skip_broken)
     classifier = EmbeddingClassifier.load(args.model)
-    explainer = Explainer(classifier, strategy=STRATEGIES[args.strategy], top=args.top, method=args.method, random_state=args.seed)
+    explainer = Explainer(classifier, strategy=strategy, top=args.top, method=args.method, random_state=args.seed)
     with new_folder(args.out, args.force, "explanations") as out:
         entries = save_all(out, explainer, pictures)
         title = f"{len(entries)} pictures explained: {args.strategy}, top {args.top}, {args.method}"

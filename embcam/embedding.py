@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['POOLED', 'IMAGENET_MEAN', 'IMAGENET_STD', 'headless', 'recorded', 'kind', 'find_stages', 'WeightsError',
            'offline_help', 'fetch_weights', 'read_weights', 'fill', 'weights_hash', 'random_network', 'resolve_weights',
-           'build_network', 'Frame', 'DiskCache', 'prefetch', 'Trace', 'check_layers', 'load', 'embed_all', 'Backbone']
+           'build_network', 'Frame', 'DiskCache', 'prefetch', 'Trace', 'check_layers', 'choose_layers', 'load',
+           'embed_all', 'Backbone']
 
 # %% ../nbs/01_embedding.ipynb #45f71260
 import copy
@@ -351,7 +352,22 @@ def check_layers(
     for name, gradient in zip(trace.activations, gradients):
         if gradient is None: raise ValueError(f"{name!r} does not reach the embedding; choose from {', '.join(stages)}.")
 
-# %% ../nbs/01_embedding.ipynb #7c6d1fab
+# %% ../nbs/01_embedding.ipynb #52d40b21
+def choose_layers(
+    network: nn.Module,  # Without its head
+    stages: dict,  # From `find_stages`
+    wanted: Iterable[str] | str | None,  # Module names; None: the stages
+) -> tuple:  # Module names
+    "The layers to draw maps at; ValueError for a name that is not there, with those that are."
+    wanted = tuple(stages if wanted is None else [wanted] if isinstance(wanted, str) else wanted)
+    if not wanted: raise ValueError(f"{type(network).__name__} has no layer that can carry a map: name some as target_layers, or take larger pictures.")
+    if unknown := set(wanted) - set(dict(network.named_modules())):
+        raise ValueError(f"No module {sorted(unknown)[0]!r} in {type(network).__name__}; its stages are {', '.join(stages)}.")
+    if wanted == tuple(stages) and len(stages) == 1:
+        warnings.warn(f"{type(network).__name__} has one layer that can carry a map, {wanted[0]!r}: expect little of it.", stacklevel=3)
+    return wanted
+
+# %% ../nbs/01_embedding.ipynb #f5d3ab02
 def load(
     backbone,  # A `Backbone`
     source,  # Path, array or PIL image
@@ -391,7 +407,7 @@ def embed_all(
     if batch: flush()
     return embeddings
 
-# %% ../nbs/01_embedding.ipynb #d590ccb6
+# %% ../nbs/01_embedding.ipynb #0d6cfb38
 IMAGENET_MEAN, IMAGENET_STD = (.485, .456, .406), (.229, .224, .225)
 
 
@@ -423,12 +439,7 @@ class Backbone:
         self.weights_hash, self.structure = weights_hash(self.network), repr(self.network)
         self.stages, self.n_features = find_stages(self.network, self.size)
         self.trained = weights is not None or isinstance(arch, nn.Module)
-        self.target_layers = tuple(self.stages if target_layers is None else [target_layers] if isinstance(target_layers, str) else target_layers)
-        if target_layers is None and len(self.stages) == 1:
-            warnings.warn(f"{self.arch} has one layer that can carry a map, {self.target_layers[0]!r}: expect little of it.", stacklevel=2)
-        if not self.target_layers: raise ValueError(f"{self.arch} has no layer that can carry a map at size={self.size}: name some as target_layers.")
-        if unknown := set(self.target_layers) - set(dict(self.network.named_modules())):
-            raise ValueError(f"No module {sorted(unknown)[0]!r} in {self.arch}; its stages are {', '.join(self.stages)}.")
+        self.target_layers = choose_layers(self.network, self.stages, target_layers)
         check_layers(self.trace(np.zeros((1, 1, 3), np.uint8)), self.stages)
         if isinstance(cache, (str, Path)): cache = DiskCache(cache)
         self.cache = {} if cache is True else None if cache is False else cache
