@@ -359,13 +359,14 @@ def choose_layers(
     wanted: Iterable[str] | str | None,  # Module names; None: the stages
 ) -> tuple:  # Module names
     "The layers to draw maps at; ValueError for a name that is not there, with those that are."
-    wanted = tuple(stages if wanted is None else [wanted] if isinstance(wanted, str) else wanted)
-    if not wanted: raise ValueError(f"{type(network).__name__} has no layer that can carry a map: name some as target_layers, or take larger pictures.")
-    if unknown := set(wanted) - set(dict(network.named_modules())):
-        raise ValueError(f"No module {sorted(unknown)[0]!r} in {type(network).__name__}; its stages are {', '.join(stages)}.")
-    if wanted == tuple(stages) and len(stages) == 1:
-        warnings.warn(f"{type(network).__name__} has one layer that can carry a map, {wanted[0]!r}: expect little of it.", stacklevel=3)
-    return wanted
+    names = tuple(stages if wanted is None else [wanted] if isinstance(wanted, str) else wanted)
+    own = type(network).__name__
+    if not names: raise ValueError(f"{own} has no layer that can carry a map: name some as target_layers, or take larger pictures.")
+    if unknown := set(names) - set(dict(network.named_modules())):
+        raise ValueError(f"No module {sorted(unknown)[0]!r} in {own}; its stages are {', '.join(stages)}.")
+    if wanted is None and len(names) == 1:
+        warnings.warn(f"{own} has one layer that can carry a map, {names[0]!r}: expect little of it.", stacklevel=3)
+    return names
 
 # %% ../nbs/01_embedding.ipynb #f5d3ab02
 def load(
