@@ -103,7 +103,9 @@ class EmbeddingClassifier(ClassifierMixin, BaseEstimator):
     @classmethod
     def from_fitted(cls, backbone: Backbone, estimator, selected=None, background=None, labels=None):
         "Take in a model that somebody already has; see `adopt`."
-        return adopt(cls(backbone, estimator), selected, background, labels)
+        selected = np.arange(backbone.n_features) if selected is None else np.asarray(selected, int)
+        selection = Ranking(selected, np.zeros(len(selected)), "as given")
+        return adopt(cls(backbone, estimator, n_features=len(selected)), selection, background, labels)
 
     def _values(self, X):
         check_is_fitted(self, "estimator_")
@@ -136,24 +138,23 @@ class EmbeddingClassifier(ClassifierMixin, BaseEstimator):
 # %% ../nbs/05_classify.ipynb #f3930b2f
 def adopt(
     model: EmbeddingClassifier,  # With its backbone and a fitted estimator
-    selected,  # Feature ids that the estimator was trained on, in its order; None: all
+    selection: Ranking,  # The features that the estimator was trained on, in its order
     background,  # Its training embeddings, (N, D)
     labels,  # Their classes, (N,)
+    names: list | None = None,  # Names of the training pictures
 ) -> EmbeddingClassifier:  # Fitted
     "Check that estimator, features and training embeddings belong together, and keep them."
     check_is_fitted(model.estimator)
-    d, background = model.backbone.n_features, np.asarray(background, np.float32)
+    d, selected, background = model.backbone.n_features, selection.features, np.asarray(background, np.float32)
     if background.ndim != 2 or background.shape[1] != d:
         raise ValueError(f"background must be training embeddings of shape (N, {d}), not {background.shape}.")
-    selected = np.arange(d) if selected is None else np.asarray(selected, int)
     if len(selected) != model.estimator.n_features_in_:
         raise ValueError(f"The estimator reads {model.estimator.n_features_in_} features, selected names {len(selected)}.")
     if len(selected) and not (0 <= selected.min() and selected.max() < d):
         raise ValueError(f"selected names feature {selected.max() if selected.max() >= d else selected.min()}, but the embedding has {d} values.")
     if labels is None or len(labels) != len(background):
         raise ValueError(f"labels must name the class of each of the {len(background)} background embeddings.")
-    model.n_features = len(selected)
-    return model._keep(model.estimator, Ranking(selected, np.zeros(len(selected)), "as given"), background, np.asarray(labels), None)
+    return model._keep(model.estimator, selection, background, np.asarray(labels), names)
 
 # %% ../nbs/05_classify.ipynb #e4dd9be9
 def check_new(
@@ -279,10 +280,8 @@ def load_model(
         estimator = read_estimator(path/"estimator.skops", trusted)
         model = EmbeddingClassifier(backbone, estimator, described["n_features"], described["random_state"])
         labels = np.array(described["labels"], dtype=described["dtype"])
-        adopt(model, arrays["selected"], arrays["background"], labels)
         selection = Ranking(arrays["selected"], arrays["weights"], described["method"])
-        model.n_features = described["n_features"]
-        return model._keep(estimator, selection, arrays["background"], labels, described["names"])
+        return adopt(model, selection, arrays["background"], labels, described["names"])
     except ModelError: raise
     except (SafetensorError, OSError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path} is damaged or incomplete ({type(error).__name__}: {error}).") from error
@@ -294,12 +293,12 @@ def load_backbone(
     options: dict,  # For Backbone, such as device or cache
 ) -> Backbone:  # With the weights of the folder, or made again from the seed
     "Build the network that a model folder describes."
-    names = ("size", "fit", "mean", "std", "target_layers", "seed")
+    names = ("size", "fit", "crop", "interpolation", "mean", "std", "target_layers", "seed")
     weights = path/"backbone.safetensors" if recipe["trained"] else None
     if recipe["fit"] not in ("squash", "letterbox", "crop"): raise ModelError(f"{path/'model.json'} is damaged: fit {recipe['fit']!r}.")
     try: backbone = Backbone(recipe["arch"], weights, **{name: recipe[name] for name in names}, **options)
     except WeightsError as error: raise ModelError(str(error)) from error
     except ValueError as error:
         raise ModelError(f"{path} was made with a network of your own, {recipe['arch']}: pass it as backbone= ({error})") from error
-    backbone.weights, backbone.crop, backbone.interpolation = recipe["weights"], recipe["crop"], recipe["interpolation"]
+    backbone.weights = recipe["weights"]  # the name that the user gave, not that of the copy
     return backbone

@@ -424,17 +424,20 @@ class Backbone:
         fit: str = "squash",  # "squash", "letterbox" or "crop"
         mean: tuple = IMAGENET_MEAN,  # Subtracted from RGB in [0, 1]
         std: tuple = IMAGENET_STD,  # Divides the difference
+        crop: float | None = None,  # Share of the shorter side that fit="crop" keeps; default as the weights ask, else 0.875
+        interpolation: str | None = None,  # "bilinear", "bicubic", ...; default as the weights ask, else bilinear
         device: str | None = None,  # Default: a GPU if there is one
         cache: MutableMapping | str | Path | bool = True,  # True: in memory; a folder; any mapping; False: none
         seed: int = 0,  # For untrained weights
     ):
         Frame.fit((1, 1), 1, fit)  # a wrong `fit` is an error now, not at the first picture
         self.fit, self.mean, self.std, self.seed = fit, tuple(mean), tuple(std), seed
-        self.size, self.crop, self.interpolation = size or 224, .875, "bilinear"
         with torch.inference_mode(False): self.network, self.arch, self.weights, preset = build_network(arch, weights, seed)
+        own = (224, .875, "bilinear")
         if preset is not None:  # what the weights were trained with travels with them
-            self.size, self.crop = size or preset.crop_size[0], preset.crop_size[0]/preset.resize_size[0]
-            self.mean, self.std, self.interpolation = tuple(preset.mean), tuple(preset.std), preset.interpolation.value
+            own = preset.crop_size[0], preset.crop_size[0]/preset.resize_size[0], preset.interpolation.value
+            self.mean, self.std = tuple(preset.mean), tuple(preset.std)
+        self.size, self.crop, self.interpolation = size or own[0], crop or own[1], interpolation or own[2]
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.network.eval().requires_grad_(False).to(self.device)
         self.weights_hash, self.structure = weights_hash(self.network), repr(self.network)

@@ -57,26 +57,26 @@ class Explanation:
         "The class that is explained."
         return self.prediction if self.ranking is None or self.ranking.label is None else self.ranking.label
 
-    def maps_at(self, side: int | None = None) -> dict:
-        "Signed maps {layer: (h, w)}, and 'combined', for the picture at most `side` pixels large; default full size."
+    def layer_maps(self, side: int | None = None) -> dict:
+        "Signed maps {layer: (h, w)} for the picture at most `side` pixels large; default full size."
         frame = self.frame if side is None else self.frame.limited(side)
-        maps = {layer: frame.to_picture(grid) for layer, grid in self.grids.items()}
-        return maps | {"combined": combine(list(maps.values()), signed=True)}
+        return {layer: frame.to_picture(grid) for layer, grid in self.grids.items()}
 
     @cached_property
     def maps(self) -> dict:
         "Signed maps of the picture's size, {layer: (h, w) float32}, and their signed combination."
-        return self.maps_at()
+        maps = self.layer_maps()
+        return maps | {"combined": combine(list(maps.values()), signed=True)}
 
     @cached_property
     def evidence(self) -> dict:
         "{layer: share of |relevance| that is positive}; 0 where there is no relevance."
-        return {layer: evidence(grid) for layer, grid in self.grids.items()} | {"combined": evidence(self.maps_at(256)["combined"])}
+        combined = combine(list(self.layer_maps(256).values()), signed=True)
+        return {layer: evidence(grid) for layer, grid in self.grids.items()} | {"combined": evidence(combined)}
 
     def heatmaps(self, side: int | None = None, vmax: dict | None = None) -> dict:
         "What is displayed: positive relevance in [0, 1], each layer over its own maximum or `vmax[layer]`; 'combined' is their mean."
-        maps = self.maps_at(side)
-        del maps["combined"]
+        maps = self.layer_maps(side)
         if vmax is None: return {layer: heat(m) for layer, m in maps.items()} | {"combined": combine(list(maps.values()))}
         heats = {layer: heat(m, vmax[layer]) for layer, m in maps.items()}
         return heats | {"combined": np.mean(list(heats.values()), axis=0)}
