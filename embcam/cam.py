@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['PARALLEL', 'ROUNDING', 'CAM_METHODS', 'CosineTarget', 'LinearTarget', 'EnergyTarget', 'layer_gradients',
            'weighted_sum', 'gradcam', 'hirescam', 'layercam', 'xgradcam', 'gradcam_plusplus', 'eigengradcam',
-           'package_class', 'numpy_seed', 'package_maps', 'activation_maps', 'evidence', 'heat', 'combine', 'overlay',
-           'show_map']
+           'package_class', 'numpy_seed', 'package_maps', 'activation_maps', 'pooled_layer', 'feature_maps', 'evidence',
+           'heat', 'combine', 'overlay', 'show_map']
 
 # %% ../nbs/04_cam.ipynb #536f752d
 import textwrap
 import warnings
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -213,7 +213,37 @@ def activation_maps(
     maps = {layer: torch.where(spoken.to(m.device), m, 0).cpu().numpy() for layer, m in maps.items()}
     return maps if many else {layer: m[0] for layer, m in maps.items()}
 
-# %% ../nbs/04_cam.ipynb #92471dcd
+# %% ../nbs/04_cam.ipynb #fbc16f90
+def pooled_layer(
+    trace,  # A forward pass from `Backbone.trace`
+) -> str | None:  # Its name
+    "The layer whose plain average over the grid is the embedding, if there is one."
+    return next((layer for layer, a in trace.activations.items()
+                 if a.shape[1] == trace.output.shape[1] and torch.allclose(a.mean((2, 3)), trace.output, rtol=1e-4, atol=1e-6)), None)
+
+
+def feature_maps(
+    trace,  # A forward pass from `Backbone.trace`
+    features: Sequence[int],  # Ids of n features
+    method: str = "gradcam",  # A key of CAM_METHODS
+    chunk: int = 25,  # Features in one batched backward pass
+) -> dict:  # {layer: signed maps (n, h, w) float32}
+    "A map for each feature at every layer."
+    d, features = len(trace.embedding), np.asarray(features, int)
+    if features.size and not (0 <= features.min() and features.max() < d):
+        raise ValueError(f"There is no feature {features.min() if features.min() < 0 else features.max()}: the embedding has {d} values.")
+    pooled = pooled_layer(trace) if method in ("gradcam", "hirescam", "xgradcam", "layercam") else None
+    rest = replace(trace, activations={layer: a for layer, a in trace.activations.items() if layer != pooled})
+    maps = {layer: [] for layer in rest.activations}
+    for some in np.array_split(features, -(-len(features)//chunk)) if maps and len(features) else []:
+        for layer, m in activation_maps(rest, [LinearTarget(np.eye(d)[f]) for f in some], method).items(): maps[layer].append(m)
+    done = {layer: np.concatenate(m) for layer, m in maps.items() if m}
+    if pooled:
+        cells = trace.activations[pooled][0].detach().float().cpu().numpy()
+        done[pooled] = cells[features]/cells[0].size
+    return {layer: done[layer] for layer in trace.activations if layer in done}
+
+# %% ../nbs/04_cam.ipynb #8a4dc37f
 def evidence(
     relevance: np.ndarray,  # Signed map, any shape
 ) -> float:  # Between 0 and 1; 0 where there is none
@@ -240,7 +270,7 @@ def combine(
     parts = [m/np.abs(m).max() for m in maps if m.any()] if signed else [heat(m) for m in maps if m.max() > 0]
     return np.mean(parts, axis=0, dtype=np.float32) if parts else np.zeros_like(maps[0])
 
-# %% ../nbs/04_cam.ipynb #a063fe60
+# %% ../nbs/04_cam.ipynb #e163f883
 def overlay(
     image,  # The picture: path, array or PIL image
     relevance: np.ndarray,  # Signed map, (h, w) of the picture; other sizes are resampled

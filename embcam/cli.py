@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HEAD', 'FIGURES', 'find_pictures', 'in_words', 'readable', 'fit_and_score', 'fit', 'check_out', 'index_page',
-           'save_all', 'explain', 'predict', 'chosen', 'demo', 'parser', 'main']
+           'save_all', 'asked_for', 'as_class', 'explain', 'predict', 'chosen', 'demo', 'parser', 'main']
 
 # %% ../nbs/09_cli.ipynb #91b2b6fa
 import argparse
@@ -29,6 +29,7 @@ from .data import SUFFIXES, ImageError, ImageSet, load_folder, make_logos, open_
 from .embedding import Backbone, WeightsError
 from .explain import (Explainer, beside_paper, explanation_grid, folder_name, page, picture_tag, similarity_table,
                             strategy_grid)
+from .features import RANKINGS
 from .masking import STRATEGIES, as_strategy
 
 # %% ../nbs/09_cli.ipynb #18b275ad
@@ -123,7 +124,7 @@ def index_page(
         combined = ex.heatmaps(240)["combined"]
         small = overlay(ex.picture, combined)
         step = max(1, max(small.shape[:2])//240)
-        caption = f"{ex.name}: {ex.prediction} ({ex.probabilities[ex.prediction]:.0%})"
+        caption = f"{ex.name}: {ex.forecast}"
         tiles.append(f'<a href="{html.escape(link, quote=True)}">{picture_tag(small[::step, ::step], caption)}</a>')
     return page(title, f"<h1>{html.escape(title)}</h1>{before}<div class=maps>{''.join(tiles)}</div>")
 
@@ -132,29 +133,52 @@ def save_all(
     out: Path,  # Folder to write into
     explainer: Explainer,  # Explains
     pictures: dict,  # {name: picture}
+    **asked,  # label and versus
 ) -> list:  # (Explanation, link) pairs
     "Explain pictures one by one and write a folder for each."
     entries, used = [], set()
     for name, source in tqdm(pictures.items(), desc="explaining"):
         unique = next(n for n in chain([name], (f"{folder_name(name)}-{i}" for i in count(2))) if folder_name(n) not in used)
         used.add(folder_name(unique))
-        ex = explainer(source, name=unique)
+        ex = explainer(source, name=unique, **asked)
         entries.append((ex, f"{ex.save(out).name}/index.html"))
     return entries
 
-# %% ../nbs/09_cli.ipynb #c0b73a6c
+# %% ../nbs/09_cli.ipynb #2eba900f
+def asked_for(
+    args,  # Arguments paper, strategy, target, method, ranking, top and seed
+    classifier: EmbeddingClassifier,  # Fitted
+) -> Explainer:
+    "The explainer that the arguments describe: embcam's default, or the paper's, with what was named replaced."
+    chosen = {name: value for name in ("strategy", "target", "method", "ranking") if (value := getattr(args, name))}
+    make = Explainer.paper if args.paper or args.strategy and not args.target else Explainer
+    return make(classifier, random_state=args.seed, top=args.top, **chosen)
+
+
+def as_class(
+    text: str | None,  # As typed
+    classifier: EmbeddingClassifier,  # Fitted
+):  # The class of that name, or None
+    "Find a class by its name, whatever its type."
+    if text is None: return None
+    names = {str(c): c for c in classifier.classes_.tolist()}
+    if text in names: return names[text]
+    raise ValueError(f"There is no class {text!r}: choose {', '.join(names)}.")
+
+
 def explain(args) -> None:
     "embcam explain"
     check_out(args, "explanations", args.model, *args.pictures)
     if args.top < 1: raise ValueError(f"--top {args.top}: ask for at least one feature.")
-    if args.method not in CAM_METHODS: package_class(args.method)
-    strategy = as_strategy(args.strategy)
+    if args.method and args.method not in CAM_METHODS: package_class(args.method)
+    if args.strategy: as_strategy(args.strategy)
     pictures = readable(find_pictures(args.pictures), args.skip_broken)
     classifier = EmbeddingClassifier.load(args.model)
-    explainer = Explainer(classifier, strategy=strategy, top=args.top, method=args.method, random_state=args.seed)
+    explainer = asked_for(args, classifier)
+    asked = dict(label=as_class(args.label, classifier), versus=as_class(args.versus, classifier))
     with new_folder(args.out, args.force, "explanations") as out:
-        entries = save_all(out, explainer, pictures)
-        title = f"{len(entries)} pictures explained: {args.strategy}, top {args.top}, {args.method}"
+        entries = save_all(out, explainer, pictures, **asked)
+        title = f"{len(entries)} pictures explained: {entries[0][0].asked}, {entries[0][0].method}"
         (out/"index.html").write_text(index_page(title, entries), encoding="utf-8")
     print(f"open {args.out}/index.html")
 
@@ -185,7 +209,8 @@ def predict(args) -> None:
 # %% ../nbs/09_cli.ipynb #2265c3da
 FIGURES = dict(figure3="Figure 3: held-out pictures, defects outlined",
                figure4="Figure 4: each picture against itself, and |e|² beside it",
-               figure5="Figure 5: strategies and layers")
+               figure5="Figure 5: strategies and layers",
+               beside="The paper's question, and embcam's default beside it, defects outlined")
 
 
 def chosen(
@@ -208,20 +233,22 @@ def demo(args) -> None:
     logos = make_logos(args.n, seed=args.seed)
     backbone = Backbone("resnet18", args.weights, seed=args.seed)
     classifier, test = fit_and_score(backbone, logos, args.seed)
-    explainer = Explainer.paper(classifier, random_state=args.seed)
+    explainer, default = Explainer.paper(classifier, args.seed, trust=False), Explainer(classifier, random_state=args.seed)
     classes = ["good", "double-printed", "interrupted"]
     picked = test[chosen(test, classifier.predict(test), classes)]
     with new_folder(args.out, args.force, "demo") as out:
         table = beside_paper(similarity_table(explainer, test))
         print(f"\nTable 2: similarity of imputed vector and embedding, mean ± standard deviation\n{table.to_string()}\n")
         table.to_csv(out/"table2.csv")
-        energy = Explainer(classifier, target=EnergyTarget(), random_state=args.seed, samples=200)
+        energy = Explainer(classifier, target=EnergyTarget(), method="gradcam", random_state=args.seed, samples=200, trust=False)
         one_each = picked[range(3)]
         selves = [ex for image in one_each.images for ex in (explainer(image, reference=image), energy(image))]
         rows = [f"{c}\n{what}" for c in classes for what in ("against itself", "|e|²")]
         figures = dict(figure3=test.show(n=5), figure4=explanation_grid(selves, rows), figure5=strategy_grid(explainer, one_each))
+        both = [ask(image) for image in picked.images for ask in (explainer, default)]
+        figures["beside"] = explanation_grid(both, [f"{ex.forecast}\n{ex.asked}" for ex in both], [m for m in picked.masks for _ in range(2)])
         for name, figure in figures.items(): figure.savefig(out/f"{name}.png", dpi=110, bbox_inches="tight")
-        entries = save_all(out, explainer, dict(zip(picked.names, picked.images)))
+        entries = save_all(out, default, dict(zip(picked.names, picked.images)))
         shown = "".join(f"<h2>{caption}</h2><img style='max-width:100%' src='{name}.png' alt='{caption}'>" for name, caption in FIGURES.items())
         before = (f"<p class=note>Drawn logos, {html.escape(backbone.weights)}.</p><h2>Table 2</h2>{table.to_html(border=0)}{shown}"
                   "<h2>Explained pictures</h2>")
@@ -257,8 +284,13 @@ def parser() -> argparse.ArgumentParser:
             (["pictures"], dict(metavar="PICTURE", nargs="+", help="pictures or folders of pictures")),
             (["--out"], dict(required=True, metavar="DIR", help="folder to make")),
             (["--top"], dict(type=int, default=13, help="number of top-ranked features (default 13)")),
-            (["--strategy"], dict(default="TZZ", help=f"imputation: {', '.join(STRATEGIES)} (default TZZ)")),
-            (["--method"], dict(default="gradcam", help=f"{', '.join(CAM_METHODS)}, or another of the grad-cam package")))
+            (["--label"], dict(metavar="CLASS", help="the class to explain (default: the forecast)")),
+            (["--versus"], dict(metavar="CLASS", help="why the one and not this one (default: all others)")),
+            (["--paper"], dict(action="store_true", help="the paper's setting: LIME, TZZ, top 13, Grad-CAM of a cosine")),
+            (["--ranking"], dict(help=f"{', '.join(RANKINGS)} or 'mutual information' (default lime)")),
+            (["--target"], dict(help="signed, logit or cosine (default signed)")),
+            (["--strategy"], dict(help=f"imputation: {', '.join(STRATEGIES)} (asks the paper's question)")),
+            (["--method"], dict(help=f"{', '.join(CAM_METHODS)}, or another of the grad-cam package (default layercam)")))
     command(predict, "Forecast every picture of a folder.", model, skip,
             (["folder"], dict(metavar="FOLDER", help="pictures, in subfolders or not")),
             (["--out"], dict(required=True, metavar="CSV", help="table to write")))
