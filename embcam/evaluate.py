@@ -10,8 +10,8 @@ __all__ = ['MASK_METRICS', 'FILLS', 'FAITHFULNESS', 'METRICS', 'BASELINES', 'COL
            'metered', 'Scored', 'scored', 'mean_activation', 'centre_prior', 'edges', 'random_map', 'occlusion',
            'lime_superpixels', 'soft_masks', 'when_visible', 'rise', 'relax', 'Baseline', 'altered', 'baselines',
            'randomised_layers', 'shuffled_labels', 'resemblance', 'resemblances', 'sanity', 'disturbances', 'stability',
-           'picture_hash', 'split_by_hash', 'as_metrics', 'asks_for', 'score_picture', 'fingerprint', 'finished',
-           'bootstrap', 'Comparison', 'summarise', 'plot_comparison', 'compare']
+           'picture_hash', 'split_by_hash', 'as_metrics', 'asks_for', 'score_picture', 'described', 'fingerprint',
+           'finished', 'bootstrap', 'Comparison', 'summarise', 'plot_comparison', 'compare']
 
 # %% ../nbs/07_evaluate.ipynb #45f71260
 import copy
@@ -33,7 +33,7 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from scipy.ndimage import binary_dilation, gaussian_filter, gaussian_gradient_magnitude
+from scipy.ndimage import distance_transform_edt, gaussian_filter, gaussian_gradient_magnitude
 from scipy.sparse import coo_matrix, diags
 from scipy.sparse.linalg import splu
 from scipy.special import softmax
@@ -81,7 +81,7 @@ def pointing_game(
 ) -> float:  # 1 or 0; where several pixels share the maximum, the share of them that hit
     "Does the maximum hit the mask? (Zhang 2018, arXiv 1608.00507; 15 px in TorchRay)"
     relevance, mask = on_mask(relevance, mask)
-    if tolerance: mask = binary_dilation(mask, np.hypot(*np.mgrid[-tolerance:tolerance + 1, -tolerance:tolerance + 1]) <= tolerance)
+    if tolerance: mask = distance_transform_edt(~mask) <= tolerance
     return float(mask[relevance == relevance.max()].mean())
 
 
@@ -671,19 +671,26 @@ def score_picture(
                              "value": float(value), "empty": empty, **found.cost})
     return rows
 
-# %% ../nbs/07_evaluate.ipynb #ce747c83
+# %% ../nbs/07_evaluate.ipynb #8ae790f6
+def described(
+    value,  # A setting, an explainer, or a part of one
+):  # Plain values for JSON
+    "Equal for equal settings: functions by name, a classifier by what it computes, everything else by its contents."
+    if isinstance(value, EmbeddingClassifier):  # it may have been saved and loaded in between: rounding differs, forecasts do not
+        return [value.backbone.fingerprint, value.backbone.target_layers, described([value.selected_, np.round(scores(value, value.background_), 6) + 0.])]
+    if isinstance(value, np.ndarray): return [value.shape, hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()]
+    if isinstance(value, dict): return {str(name): described(part) for name, part in sorted(value.items(), key=str)}
+    if isinstance(value, (list, tuple)): return [described(part) for part in value]
+    if isinstance(value, partial): return described([value.func, value.args, value.keywords])
+    if "<lambda>" in (name := getattr(value, "__qualname__", "")): raise ValueError("A lambda cannot be recognised when a comparison goes on: use def.")
+    return name or ([type(value).__qualname__, described(vars(value))] if hasattr(value, "__dict__") else repr(value))
+
+
 def fingerprint(
     explainer,  # An Explainer, a Baseline, or anything with a `classifier`
 ) -> str:  # 16 hexadecimal digits
-    "A hash of an explainer's settings and of what its classifier computes."
-    from joblib import hash as joblib_hash
-    c = explainer.classifier
-    try: settings = joblib_hash({name: value for name, value in vars(explainer).items() if name != "classifier"})
-    except Exception as error:  # a lambda, say
-        raise ValueError(f"{explainer!r} cannot be recognised when the comparison goes on ({error}): use functions that have a name.") from error
-    answers = np.round(scores(c, c.background_), 6) + 0.  # the head by what it does: it may have been saved and loaded in between
-    parts = [type(explainer).__name__, settings, c.backbone.fingerprint, c.backbone.target_layers, joblib_hash(c.selected_.tolist()), joblib_hash(answers)]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+    "A short hash of an explainer's settings and of what its classifier computes."
+    return hashlib.sha256(json.dumps(described(explainer)).encode()).hexdigest()[:16]
 
 
 def finished(
@@ -813,9 +820,12 @@ def compare(
         sample = images[i]
         bare = len(free) < len(metrics) and (sample.mask is None or not sample.mask.any())
         usable = free if bare else metrics
-        lines[sample.name] = dict(image=sample.name, left_out=bare, rows=score_picture(explainers, sample, usable, layers, seed) if usable else [])
+        rows = score_picture(explainers, sample, usable, layers, seed) if usable else []
+        if usable and (unknown := set(layers or ()) - {row["layer"] for row in rows}):
+            raise ValueError(f"No map is called {sorted(unknown)[0]!r}: choose from 'combined' and the backbone's target_layers, or layers=None for all.")
+        lines[sample.name] = dict(image=sample.name, left_out=bare, rows=rows)
         if path is not None:
             with open(path, "a") as journal: journal.write(json.dumps(lines[sample.name]) + "\n")
     rows = [row for name in images.names for row in lines[name]["rows"]]
-    if not rows: raise ValueError(f"Nothing to compare: no picture of {len(images)} has a mask, or no map is called {layers}.")
+    if not rows: raise ValueError(f"Nothing to compare: none of the {len(images)} pictures has a mask, and {', '.join(metrics)} need one.")
     return Comparison(pd.DataFrame(rows, columns=COLUMNS), [name for name in images.names if lines[name]["left_out"]], seed)
