@@ -56,20 +56,26 @@ def on_mask(
     relevance: np.ndarray,  # Signed map of any size, (h, w)
     mask: np.ndarray,  # True on the defect, (H, W)
 ) -> tuple:  # (map of the mask's size, mask as bool)
-    "Bring a map to its mask: resampled bilinearly; all zero if nothing is positive. ValueError for NaN and an empty mask."
-    relevance, mask = np.asarray(relevance), np.asarray(mask, bool)
-    if relevance.ndim != 2 or mask.ndim != 2: raise ValueError(f"A map and a mask have two axes, not the shapes {relevance.shape} and {mask.shape}.")
-    if not np.isfinite(relevance).all(): raise ValueError("The map holds NaN or infinite values.")
+    "Bring a map to its mask. ValueError for an empty mask, and for a map that is none."
+    mask = np.asarray(mask, bool)
     if not mask.any(): raise ValueError("The mask is empty, so nothing can be found: leave this picture out, as `compare` does.")
     return resized(spoken(relevance), mask.shape), mask
 
 
-def spoken(relevance: np.ndarray) -> np.ndarray:
-    "The map itself, or zeros if nothing in it is positive."
+def spoken(
+    relevance: np.ndarray,  # Signed map of numbers, (h, w)
+) -> np.ndarray:  # (h, w) float
+    "The map itself, or zeros if nothing in it is positive. ValueError for NaN, infinity, and what has not two axes."
+    relevance = np.asarray(relevance, float)
+    if relevance.ndim != 2: raise ValueError(f"A map has two axes, not the shape {relevance.shape}.")
+    if not np.isfinite(relevance).all(): raise ValueError("The map holds NaN or infinite values.")
     return relevance if (relevance > 0).any() else np.zeros_like(relevance)
 
 
-def resized(relevance: np.ndarray, shape: tuple) -> np.ndarray:
+def resized(
+    relevance: np.ndarray,  # Map, (h, w)
+    shape: tuple,  # Height and width wanted, pixels
+) -> np.ndarray:  # Of that shape
     "The map at another size, bilinearly; the same array where the size is right."
     return relevance if relevance.shape == tuple(shape) else fitted(relevance.astype(np.float32), tuple(shape))
 
@@ -91,7 +97,7 @@ def mass_accuracy(
 ) -> float:  # 0 to 1
     "Positive relevance on the mask over all positive relevance (Arras 2022, arXiv 2003.07258)."
     relevance, mask = on_mask(relevance, mask)
-    positive = np.clip(relevance, 0, None).astype(float)
+    positive = np.clip(relevance, 0, None)
     return float(positive[mask].sum()/positive.sum()) if positive.any() else float(mask.mean())
 
 
@@ -495,7 +501,7 @@ def baselines(
     "All that an explainer must beat: the maps of BASELINES, and itself with random features."
     return {name: Baseline(explainer.classifier, name, seed) for name in BASELINES} | {"random features": altered(explainer, ranking=random_ranking)}
 
-# %% ../nbs/07_evaluate.ipynb #7e654d61
+# %% ../nbs/07_evaluate.ipynb #1293a9a5
 def randomised_layers(
     explainer: Explainer,  # Whose backbone is randomised
     seed: int = 0,  # Of the new weights
@@ -506,12 +512,13 @@ def randomised_layers(
     ends = [0] + [1 + max(i for i, name in enumerate(names) if f"{name}.".startswith(f"{layer}.")) for layer in backbone.target_layers]
     for layer, start in list(zip(backbone.target_layers, ends))[::-1]:  # a stage begins where the one below it ends
         other = copy.copy(backbone)
-        other.network, other.cache, other.weights = copy.deepcopy(backbone.network), None, f"random down to {layer}"
+        other.network, other.cache, other.weights = copy.deepcopy(backbone.network).cpu(), None, f"random down to {layer}"
         modules = [module for _, module in other.network.named_modules()][start:]
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(seed)
             for module in modules:
                 if hasattr(module, "reset_parameters"): module.reset_parameters()
+        other.network.to(backbone.device)
         other.weights_hash = weights_hash(other.network)
         classifier = copy.copy(explainer.classifier)
         classifier.backbone = other
@@ -529,7 +536,7 @@ def shuffled_labels(
     head = clone(c.estimator_).fit(c.background_[:, c.selected_], labels)
     return altered(explainer, classifier=EmbeddingClassifier.from_fitted(c.backbone, head, c.selected_, c.background_, labels))
 
-# %% ../nbs/07_evaluate.ipynb #bd5ea8d0
+# %% ../nbs/07_evaluate.ipynb #bb66bd02
 def resemblance(
     a: np.ndarray,  # Signed map, (h, w)
     b: np.ndarray,  # Signed map; another size is resampled to the first's
@@ -544,7 +551,7 @@ def resemblance(
                 ssim=float(structural_similarity(a, b, data_range=2, win_size=window)),
                 change=float(np.linalg.norm(a - b)/longer) if longer else 0.)
 
-# %% ../nbs/07_evaluate.ipynb #c99243af
+# %% ../nbs/07_evaluate.ipynb #d8718eb9
 def resemblances(
     explainer,  # Gives the true maps
     images: ImageSet,  # One after the other
@@ -581,7 +588,7 @@ def sanity(
         yield "unrelated picture", explainer, images.images[(i + 1) % len(images)], 0
     return resemblances(explainer, images, trials, layers, progress)
 
-# %% ../nbs/07_evaluate.ipynb #e22bfd41
+# %% ../nbs/07_evaluate.ipynb #08064be9
 def disturbances(
     picture: np.ndarray,  # (h, w, 3) uint8
     draws: int = 3,  # Of each kind
@@ -617,7 +624,7 @@ def stability(
         for kind, other, shift in disturbances(picture, draws, seed=seed, **options): yield kind, explainer, other, shift
     return resemblances(explainer, images, trials, layers, progress)
 
-# %% ../nbs/07_evaluate.ipynb #54d060d9
+# %% ../nbs/07_evaluate.ipynb #fcf03ecf
 def picture_hash(
     image,  # Path of a file, or array
 ) -> str:  # 64 hexadecimal digits
@@ -634,7 +641,7 @@ def split_by_hash(
     odd = np.array([int(picture_hash(image), 16) % 2 for image in images.images], bool)
     return images[~odd], images[odd]
 
-# %% ../nbs/07_evaluate.ipynb #d720e546
+# %% ../nbs/07_evaluate.ipynb #be475fc8
 def as_metrics(
     metrics,  # Names, or {name: function of relevance and any of mask, picture, classifier, label, seed}
 ) -> dict:  # {name: function}
@@ -671,7 +678,7 @@ def score_picture(
                              "value": float(value), "empty": empty, **found.cost})
     return rows
 
-# %% ../nbs/07_evaluate.ipynb #8ae790f6
+# %% ../nbs/07_evaluate.ipynb #131a11a9
 def described(
     value,  # A setting, an explainer, or a part of one
 ):  # Plain values for JSON
@@ -712,7 +719,7 @@ def finished(
     os.truncate(path, len(whole) + 1)
     return {line["image"]: line for line in lines}
 
-# %% ../nbs/07_evaluate.ipynb #32a2881f
+# %% ../nbs/07_evaluate.ipynb #0f70d2b1
 def bootstrap(
     values: np.ndarray,  # A row per picture, (n, R)
     seed: int = 0,  # Of the resampling
@@ -737,6 +744,12 @@ class Comparison:
         if frame.empty: raise ValueError(f"No metric {metric!r} here: there are {', '.join(self.frame['metric'].unique())}.")
         row = frame["explainer"].where(frame["layer"] == "combined", frame["explainer"] + ", " + frame["layer"])
         return frame.assign(row=row).pivot(index="image", columns="row", values="value")[row.unique()]
+
+    def where(self, column: str, value) -> "Comparison":
+        "The part of it in which a column has this value: where('class', 'interrupted')."
+        if column not in self.frame or not (part := self.frame[self.frame[column] == value]).size:
+            raise ValueError(f"No {column} {value!r} in this comparison.")
+        return Comparison(part, self.left_out, self.seed)
 
     def summary(self, against: str | None = None) -> pd.DataFrame:
         "Means with 95 % intervals, n, empty maps and cost; with `against` the paired difference to that row too."
@@ -790,7 +803,7 @@ def plot_comparison(
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 
-# %% ../nbs/07_evaluate.ipynb #54c1292b
+# %% ../nbs/07_evaluate.ipynb #aedd79aa
 COLUMNS = ["image", "class", "explainer", "layer", "metric", "value", "empty", "forwards", "backwards", "seconds"]
 
 
@@ -805,6 +818,7 @@ def compare(
 ) -> Comparison:
     "Score the maps of several explainers on the same pictures."
     metrics, layers = as_metrics(metrics), [layers] if isinstance(layers, str) else layers if layers is None else list(layers)
+    if not explainers: raise ValueError("explainers is empty: name one or more, such as dict(embcam=Explainer(classifier)).")
     if strange := [name for name, e in explainers.items() if not callable(e) or not hasattr(e, "classifier")]:
         raise ValueError(f"{strange[0]!r} is no explainer: it must be callable with a picture, and know its `classifier`.")
     free, lines = {name: f for name, f in metrics.items() if not asks_for(f, "mask")}, {}
