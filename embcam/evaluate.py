@@ -65,11 +65,11 @@ def on_mask(
 def spoken(
     relevance: np.ndarray,  # Signed map of numbers, (h, w)
 ) -> np.ndarray:  # (h, w) float
-    "The map itself, or zeros if nothing in it is positive. ValueError for NaN, infinity, and what has not two axes."
+    "The map itself, or zeros if it is empty: constant, or nowhere positive. ValueError for NaN, infinity, and what has not two axes."
     relevance = np.asarray(relevance, float)
     if relevance.ndim != 2: raise ValueError(f"A map has two axes, not the shape {relevance.shape}.")
     if not np.isfinite(relevance).all(): raise ValueError("The map holds NaN or infinite values.")
-    return relevance if (relevance > 0).any() else np.zeros_like(relevance)
+    return relevance if relevance.max() > max(0, relevance.min()) else np.zeros_like(relevance)
 
 
 def resized(
@@ -671,7 +671,7 @@ def score_picture(
         wanted = [layer for layer in found.maps if layers is None or layer in layers]
         given = dict(mask=sample.mask, picture=sample.image, classifier=explainer.classifier, label=found.label, seed=seed)
         for layer in wanted:
-            empty = not (found.maps[layer] > 0).any()
+            empty = not spoken(found.maps[layer]).any()
             for title, metric in metrics.items():
                 value = metric(found.maps[layer], **{key: known for key, known in given.items() if asks_for(metric, key)})
                 rows.append({"image": sample.name, "class": sample.label, "explainer": name, "layer": layer, "metric": title,
