@@ -205,7 +205,7 @@ def noisy_linear(
     rng: np.random.Generator,  # Of the noise
     noise: float = .01,  # Standard deviation, as a share of the full range
 ) -> np.ndarray:  # (h, w, 3) float
-    "Each removed pixel as the weighted mean of its neighbours, plus noise (ROAD, arXiv 2202.00449, section 5)."
+    "Each removed pixel as the weighted mean of its neighbours, plus noise (ROAD, arXiv 2202.00449)."
     if removed.all(): return picture.mean((0, 1)) + rng.normal(0, 255*noise, picture.shape)
     if not removed.any(): return picture.astype(float)
     number = np.pad(np.where(removed, np.cumsum(removed).reshape(removed.shape) - 1, -1), 1, constant_values=-2)  # -1: known, -2: outside
@@ -296,7 +296,7 @@ def sensitivity_n(
     fill: str = "mean",  # What removed pixels become
     seed: int = 0,  # Of subsets and noise
 ) -> float:  # Correlation, -1 to 1
-    "Correlation of summed relevance with the drop of the score over random subsets of superpixels (arXiv 1711.06104, section 4)."
+    "Correlation of summed relevance with the drop of the score over random subsets of superpixels (arXiv 1711.06104)."
     picture, rng = viewed(picture, classifier.backbone), np.random.default_rng(seed)
     regions = superpixels(picture, segments)
     sums = np.bincount(regions.ravel(), resized(spoken(relevance), regions.shape).ravel())
@@ -377,7 +377,7 @@ def scored(
 
 # %% ../nbs/07_evaluate.ipynb #304bf142
 def mean_activation(classifier, picture, label, rng) -> dict:
-    "LaFAM (arXiv 2407.06018): the mean of all channels, at every layer. No classifier is asked."
+    "LaFAM (arXiv 2407.06059): the mean of all channels, at every layer. No classifier is asked."
     trace = classifier.backbone.trace(picture)
     maps = {layer: trace.frame.to_picture(a[0].detach().float().mean(0).cpu().numpy()) for layer, a in trace.activations.items()}
     return maps | {"combined": combine(list(maps.values()), signed=True)}
@@ -439,12 +439,12 @@ def when_visible(picture: np.ndarray, masks: Iterator, value: Callable, batch: i
 
 
 def rise(classifier, picture, label, rng, masks=1000, cells=7, keep=.5) -> np.ndarray:
-    "Expected score given that a pixel is visible (arXiv 1806.07421, eq. 4), less the mean score."
+    "Expected score given that a pixel is visible (arXiv 1806.07421), less the mean score."
     return when_visible(picture, soft_masks(picture.shape[:2], masks, cells, keep, rng), lambda some: forecast(classifier, some, label))
 
 
 def relax(classifier, picture, label, rng, masks=1000, cells=7, keep=.5) -> np.ndarray:
-    "Expected similarity to the full embedding given that a pixel is visible (arXiv 2112.10161, eq. 4), less the mean."
+    "Expected similarity to the full embedding given that a pixel is visible (arXiv 2112.10161), less the mean."
     whole = embed_altered(classifier.backbone, [picture])
 
     def alike(some): return similarity(embed_altered(classifier.backbone, some), whole)
@@ -506,7 +506,7 @@ def randomised_layers(
     explainer: Explainer,  # Whose backbone is randomised
     seed: int = 0,  # Of the new weights
 ) -> dict:  # {layer: explainer in which everything from the top down to this layer is random}
-    "Cascading randomisation of the backbone (arXiv 1810.03292, section 3): head and selection stay."
+    "Cascading randomisation of the backbone (arXiv 1810.03292): head and selection stay."
     backbone, cascade = explainer.classifier.backbone, {}
     names = [name for name, _ in backbone.network.named_modules()]
     ends = [0] + [1 + max(i for i, name in enumerate(names) if f"{name}.".startswith(f"{layer}.")) for layer in backbone.target_layers]
@@ -530,7 +530,7 @@ def shuffled_labels(
     explainer: Explainer,  # Whose head is trained again
     seed: int = 0,  # Of the shuffle
 ) -> Explainer:  # The same with a head that learned nothing
-    "The head retrained on shuffled labels; backbone and selection stay (arXiv 1810.03292, section 4)."
+    "The head retrained on shuffled labels; backbone and selection stay (arXiv 1810.03292)."
     c = explainer.classifier
     labels = np.random.default_rng(seed).permutation(c.labels_)
     head = clone(c.estimator_).fit(c.background_[:, c.selected_], labels)
