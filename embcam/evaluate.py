@@ -7,8 +7,8 @@ __all__ = ['MASK_METRICS', 'FILLS', 'STEPS', 'FAITHFULNESS', 'METRICS', 'BASELIN
            'pointing_game', 'mass_accuracy', 'rank_accuracy', 'pixel_auc', 'average_precision', 'best_iou', 'scores',
            'embed_altered', 'forecast', 'viewed', 'mean_colour', 'blurred', 'noisy_linear', 'remove', 'removal_curve',
            'deletion', 'insertion', 'road', 'superpixels', 'sensitivity_n', 'embedding_deletion', 'random_ranking',
-           'metered', 'Scored', 'scored', 'mean_activation', 'centre_prior', 'edges', 'random_map', 'occlusion',
-           'lime_superpixels', 'soft_masks', 'when_visible', 'rise', 'relax', 'Baseline', 'altered', 'baselines',
+           'metered', 'Scored', 'altered', 'scored', 'mean_activation', 'centre_prior', 'edges', 'random_map',
+           'occlusion', 'lime_superpixels', 'soft_masks', 'when_visible', 'rise', 'relax', 'Baseline', 'baselines',
            'randomised_layers', 'shuffled_labels', 'resemblance', 'resemblances', 'sanity', 'disturbances', 'stability',
            'picture_hash', 'split_by_hash', 'as_metrics', 'asks_for', 'score_picture', 'described', 'fingerprint',
            'finished', 'bootstrap', 'Comparison', 'summarise', 'plot_comparison', 'compare']
@@ -25,7 +25,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 
@@ -36,7 +36,6 @@ from PIL import Image, ImageFilter
 from scipy.ndimage import distance_transform_edt, gaussian_gradient_magnitude
 from scipy.sparse import coo_matrix, diags
 from scipy.sparse.linalg import splu
-from scipy.special import softmax
 from scipy.stats import spearmanr
 from sklearn.base import clone
 from sklearn.linear_model import Ridge
@@ -47,8 +46,8 @@ from .cam import combine
 from .classify import EmbeddingClassifier
 from .data import ImageSet, open_image
 from .embedding import Backbone, weights_hash
-from .explain import Explainer, fitted
-from .features import Ranking
+from .explain import Explainer, Explanation, fitted
+from .features import Ranking, class_probabilities
 from .masking import similarity
 
 # %% ../nbs/07_evaluate.ipynb #442ebea2
@@ -150,13 +149,8 @@ def scores(
     classifier: EmbeddingClassifier,  # Fitted
     embeddings: np.ndarray,  # (n, D)
 ) -> np.ndarray:  # In [0, 1], (n, C), columns as in classes_
-    "Probabilities of the classes; for a head without them, the softmax of its decision function."
-    head, values = classifier.estimator_, np.asarray(embeddings)[:, classifier.selected_]
-    if hasattr(head, "predict_proba"): return head.predict_proba(values)
-    if not hasattr(head, "decision_function"):
-        raise ValueError(f"{type(head).__name__} has neither predict_proba nor decision_function: wrap it in scikit-learn's CalibratedClassifierCV.")
-    margins = head.decision_function(values)
-    return softmax(np.c_[np.zeros(len(margins)), margins] if margins.ndim == 1 else margins, axis=1)
+    "Probabilities of the classes; for a head without them, its squashed margins."
+    return class_probabilities(classifier.estimator_, np.asarray(embeddings)[:, classifier.selected_])
 
 
 def embed_altered(
@@ -364,15 +358,27 @@ class Scored:
     cost: dict  # {"forwards", "backwards", "seconds"}
 
 
+def altered(
+    explainer,  # An Explainer or a Baseline
+    **changes,  # Attributes with other values, such as random_state=1
+):  # A copy
+    "The same explainer with something changed."
+    other = copy.copy(explainer)
+    for name, value in changes.items(): setattr(other, name, value)
+    return other
+
+
 def scored(
     explainer,  # An Explainer, a Baseline, or anything with the same call and a `classifier`
     image,  # Path, array or PIL image
     label=None,  # The class to explain; default the forecast
 ) -> Scored:  # Its maps, and what they cost
     "Call an explainer and measure what it costs."
+    if isinstance(explainer, Explainer): explainer = altered(explainer, trust=False)  # the judgement beside a map is no part of it
     with metered(explainer.classifier.backbone) as cost:
         found = explainer(image) if label is None else explainer(image, label=label)
         maps = found.maps  # made when they are asked for
+        if isinstance(found, Explanation): maps = maps | {"combined": found.heatmaps()["combined"]}  # what people see is what is scored
     return found if isinstance(found, Scored) else Scored(maps, found.label, cost)
 
 # %% ../nbs/07_evaluate.ipynb #304bf142
@@ -482,16 +488,6 @@ class Baseline:
     def __repr__(self):
         method = self.method if isinstance(self.method, str) else self.method.__name__
         return f"Baseline: {method}, " + "".join(f"{name} {value}, " for name, value in self.options.items()) + f"seed {self.random_state}"
-
-
-def altered(
-    explainer,  # An Explainer or a Baseline
-    **changes,  # Attributes with other values, such as random_state=1
-):  # A copy
-    "The same explainer with something changed."
-    other = copy.copy(explainer)
-    for name, value in changes.items(): setattr(other, name, value)
-    return other
 
 
 def baselines(
@@ -690,7 +686,10 @@ def described(
     if isinstance(value, (list, tuple)): return [described(part) for part in value]
     if isinstance(value, partial): return described([value.func, value.args, value.keywords])
     if "<lambda>" in (name := getattr(value, "__qualname__", "")): raise ValueError("A lambda cannot be recognised when a comparison goes on: use def.")
-    return name or ([type(value).__qualname__, described(vars(value))] if hasattr(value, "__dict__") else repr(value))
+    if not name and hasattr(value, "__dict__"):
+        kept = {key: part for key, part in vars(value).items() if not isinstance(getattr(type(value), key, None), cached_property)}
+        return [type(value).__qualname__, described(kept)]
+    return name or repr(value)
 
 
 def fingerprint(
