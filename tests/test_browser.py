@@ -1,0 +1,234 @@
+"""The explorer in a real browser: Voila, as `embcam explore MODEL FOLDER` starts it, and JupyterLab 4.
+
+python tests/test_browser.py [FOLDER FOR SCREENSHOTS]
+
+Needs `pip install -e '.[dev]'` and Debian's chromium. Prints each check and, at the end, "N passed, N failed"; exits with 1 if one failed.
+"""
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Error, sync_playwright
+
+from embcam.classify import EmbeddingClassifier
+from embcam.data import make_logos
+from embcam.embedding import Backbone
+from embcam.explorer import answers, server_command, stop
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "/usr/bin/chromium")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+SHOTS = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp(prefix="embcam-browser-"))
+SOURCE = """import warnings
+warnings.simplefilter("ignore")
+import numpy as np
+from embcam.classify import EmbeddingClassifier
+from embcam.data import ImageSet, make_logos
+from embcam.explain import Explainer
+from embcam.explorer import Explorer
+train, test = make_logos(60, size=112, seed=0, progress=False).split(seed=0)
+no_picture = np.zeros((3, 3, 3, 3), np.uint8)
+images = ImageSet([*test.images[:7], no_picture, *test.images[7:]], [*test.labels[:7], "good", *test.labels[7:]], [*test.masks[:7], None, *test.masks[7:]])
+x = Explorer(Explainer(EmbeddingClassifier.load({model!r}), samples=500), images, train)
+x"""
+passed, failed = [], []
+
+
+def check(name: str, right) -> None:
+    "Count a check."
+    (passed if right else failed).append(name)
+    print(f"{'ok    ' if right else 'FAILED'} {name}", flush=True)
+
+
+def prepare(home: Path) -> None:
+    "A model, a folder of pictures of which one is broken, and a notebook."
+    warnings.filterwarnings("ignore", ".*untrained weights")
+    train, test = make_logos(60, size=112, seed=0, progress=False).split(seed=0)
+    EmbeddingClassifier(Backbone("resnet18", size=112), n_features=10, progress=False).fit(train).save(home/"model")
+    (home/"photos").mkdir()
+    for i, picture in enumerate(test.images): Image.fromarray(picture).save(home/"photos"/f"{i:02}.png")
+    (home/"photos"/"07-broken.png").write_bytes(b"no picture")
+    cell = dict(cell_type="code", id="explorer", metadata={}, execution_count=None, outputs=[], source=SOURCE.format(model=str(home/"model")))
+    kernel = dict(display_name="Python 3", language="python", name="python3")
+    (home/"explorer.ipynb").write_text(json.dumps(dict(cells=[cell], metadata=dict(kernelspec=kernel), nbformat=4, nbformat_minor=5)))
+
+
+def environment(home: Path) -> dict:
+    "No settings of this user, no news, one thread for each."
+    settings = home/"settings"/"@jupyterlab"/"apputils-extension"
+    settings.mkdir(parents=True, exist_ok=True)
+    (settings/"notification.jupyterlab-settings").write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}))
+    return os.environ | dict(JUPYTER_CONFIG_DIR=f"{home}/cfg", JUPYTERLAB_SETTINGS_DIR=f"{home}/settings", JUPYTERLAB_WORKSPACES_DIR=f"{home}/ws",
+                             PYTHONPATH=os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]))
+
+
+@contextmanager
+def voila(home: Path):
+    "`serve`, as the command line calls it; yields its address."
+    code = f"from embcam.explorer import serve; raise SystemExit(serve({str(home/'model')!r}, {str(home/'photos')!r}, browser=False))"
+    with open(home/"voila.log", "w") as log:
+        server = subprocess.Popen([sys.executable, "-u", "-c", code], stdout=subprocess.PIPE, stderr=log, text=True, env=environment(home))
+    try: yield server.stdout.readline().strip()
+    finally:
+        server.send_signal(signal.SIGINT)
+        try: check("voila: ends at Ctrl+C", server.wait(20) == 130)
+        except subprocess.TimeoutExpired: server.kill()
+
+
+@contextmanager
+def lab(home: Path):
+    "JupyterLab on the notebook; yields its address."
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = server_command(home/"explorer.ipynb", True, port, "t") + ["--allow-root", "--LabApp.extension_manager=readonly", "--LabApp.expose_app_in_browser=True"]
+    with open(home/"lab.log", "w") as log: server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment(home))
+    try:
+        for _ in range(300):
+            if answers(port) or server.poll() is not None: break
+            time.sleep(.2)
+        yield f"http://127.0.0.1:{port}/lab/tree/explorer.ipynb?token=t&reset"
+    finally: stop(server)
+
+
+RUN_ALL = """async () => { const a = window.jupyterapp; await a.restored; const w = a.shell.currentWidget;
+    await w.context.ready; await w.sessionContext.ready; await w.sessionContext.session.kernel.info; await a.commands.execute('notebook:run-all-cells'); }"""
+READY = """() => { const e = document.querySelector('.emb'); return e && e.innerText.includes('last update') && !e.querySelector('.emb-busy')
+    && !e.querySelector('.emb-waiting'); }"""
+SEEN = "() => [...document.querySelectorAll('.emb-panels img')].filter(i => i.offsetParent && i.naturalWidth).map(i => i.src).join()"
+
+
+class Page:
+    "The explorer in a page, with what a user does."
+
+    def __init__(self, page, name: str):
+        self.page, self.name, self.complaints = page, name, []
+        page.set_default_timeout(20_000)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", lambda m: self.complaints.append(f"{m.text} {m.location['url']}") if m.type == "error" and self.ours(m.location["url"]) else None)
+
+    @staticmethod
+    def ours(url: str) -> bool:  # Voila asks a CDN for icons that it also brings itself
+        return "//" not in url or "//127.0.0.1" in url
+
+    def ready(self, timeout: int = 30_000): self.page.wait_for_function(READY, timeout=timeout)
+    def select(self, label: str, option: str): self.page.locator(f".emb .widget-dropdown:has(label:text-is('{label}')) select").select_option(label=option)
+    def press(self, slider: str, *keys: str):
+        handle = self.page.locator(f".emb .widget-slider:has(label:text-is('{slider}')) .noUi-handle")
+        handle.focus()
+        for key in keys: handle.press(key)
+
+    def switch(self, row: int): self.page.locator(".emb-switches input").nth(row).click()
+    def thumbnail(self, i: int): self.page.locator(".emb-thumb button").nth(i).click()
+    def shot(self, name: str): self.page.screenshot(path=SHOTS/f"{self.name}-{name}.png")
+
+    def changes(self, what: str, action, *args) -> None:
+        "Do something; the maps must change, and no error may show."
+        before = self.page.evaluate(SEEN)
+        try:
+            action(*args)
+            self.page.wait_for_function(f"before => ({SEEN})() !== before && ({READY})()", arg=before, timeout=15_000)
+            check(f"{self.name}: {what}", not self.page.locator(".emb-error").count())
+        except Error as error:
+            print(str(error)[:300])
+            check(f"{self.name}: {what}", False)
+            self.shot(f"failed-{len(failed)}")
+
+
+def play(p: Page) -> None:
+    "What a visitor does."
+    page = p.page
+    p.ready(90_000)
+    check(f"{p.name}: five maps, eight thumbnails", page.locator(".emb-panels:visible img:visible").count() == 5 and page.locator(".emb-thumb img:visible").count() == 8)
+    page.wait_for_function("() => !document.querySelector('.emb').innerText.includes('to come')", timeout=60_000)
+    p.shot("first")
+    p.changes("the slider of the features", p.press, "Features", "ArrowLeft", "ArrowLeft", "ArrowLeft")
+    p.changes("the paper's question", p.select, "Question", "TZZ: the rest is 0")
+    p.changes("another method", p.select, "Method", "Grad-CAM")
+    p.changes("a burst of steps", p.press, "Features", *["ArrowLeft"]*5, *["ArrowRight"]*4)
+    p.changes("another class", p.select, "Explain", "interrupted")
+    p.changes("a feature switched off", p.switch, 0)
+    p.changes("and on again", p.switch, 0)
+    p.changes("one layer, large", p.select, "Layer", "layer3")
+    p.shot("large")
+    p.changes("all layers", p.select, "Layer", "all side by side")
+    p.changes("opacity", p.press, "Opacity", "ArrowLeft", "ArrowLeft")
+    p.changes("compare mode", lambda: page.get_by_text("Compare: keep this as A").click())
+    p.changes("the other setting", p.press, "Features", "Home")
+    check(f"{p.name}: two rows of maps", page.locator(".emb-panels:visible").count() == 2)
+    p.shot("compare")
+    page.get_by_text("Compare: keep this as A").click()
+    p.ready()
+    p.changes("what if", p.select, "What if", "blur a rectangle")
+    p.changes("the rectangle", p.press, "width %", *["ArrowRight"]*3)
+    page.get_by_text("Save as page").click()
+    page.wait_for_selector(".emb a[download]")
+    with page.expect_download() as kept: page.locator(".emb a[download]").click()
+    check(f"{p.name}: a page to keep", "data:image/jpeg" in Path(kept.value.path()).read_text())
+    p.thumbnail(7)
+    page.wait_for_selector(".emb-error")
+    check(f"{p.name}: a bad picture is named in words", "cannot be shown" in page.locator(".emb-error").inner_text())
+    p.shot("bad-picture")
+    p.changes("a good picture after it", p.thumbnail, 1)
+    p.changes("reasons for a class against another", p.select, "against", "good")
+    for width in 900, 1700:
+        page.set_viewport_size(dict(width=width, height=1500))
+        page.wait_for_timeout(500)
+        fits = page.evaluate("() => [...document.querySelectorAll('.emb, .emb-main, .emb-card')].every(e => e.scrollWidth <= e.clientWidth + 2)")
+        check(f"{p.name}: holds at {width} px", fits)
+        p.shot(f"{width}px")
+    check(f"{p.name}: nothing in the console", not p.complaints)
+    for complaint in p.complaints[:5]: print("      ", complaint[:300])
+
+
+def refuses(address: str) -> bool:
+    "Whether the server asks for its token."
+    try: page = urllib.request.urlopen(address.split("?")[0], timeout=10)
+    except urllib.error.HTTPError as error: return error.code in (401, 403)
+    return "login" in page.geturl()
+
+
+def main() -> int:
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as home, sync_playwright() as playwright:
+        home = Path(home)
+        prepare(home)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        for name, server in ("voila", voila), ("lab", lab):
+            start = time.time()
+            try:
+                with server(home) as address:
+                    check(f"{name}: on 127.0.0.1, and asks for its token", address.startswith("http://127.0.0.1:") and refuses(address))
+                    p = Page(browser.new_page(viewport=dict(width=1280, height=1500)), name)
+                    p.page.goto(address, wait_until="domcontentloaded", timeout=90_000)
+                    if name == "lab":
+                        p.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+                        p.page.evaluate(RUN_ALL)
+                    play(p)
+                    if name == "lab":
+                        p.page.set_viewport_size(dict(width=1400, height=1500))
+                        p.page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+                        p.page.wait_for_timeout(1500)
+                        p.shot("dark")
+                    p.page.close()
+            except (Error, OSError) as error:
+                check(f"{name}: {str(error)[:300]}", False)
+                print((home/f"{name}.log").read_text()[-1500:])
+            print(f"{name}: {time.time() - start:.0f} s")
+        browser.close()
+    print(f"screenshots: {SHOTS}\n{len(passed)} passed, {len(failed)} failed")
+    return int(bool(failed))
+
+
+if __name__ == "__main__": sys.exit(main())
