@@ -361,9 +361,10 @@ def painted(
 def stamped(
     picture: np.ndarray,  # (h, w, 3) uint8
     text: str,  # To write
+    size: int | None = None,  # Of the letters, pixels
 ) -> np.ndarray:  # A copy with a label in the middle
     "Write on a picture, in lines that fit."
-    image, size = Image.fromarray(picture), max(9, picture.shape[1]//18)
+    image, size = Image.fromarray(picture), size or max(9, picture.shape[1]//18)
     draw, lines = ImageDraw.Draw(image), [""]
     for word in text.split():
         if lines[-1] and draw.textlength(f"{lines[-1]} {word}", font(size)) > .84*picture.shape[1]: lines.append("")
@@ -528,6 +529,7 @@ CSS = """<style>
 .emb .emb-panels { display: grid; grid-template-columns: repeat(5, minmax(0, 1fr)); gap: 8px; width: 100%; overflow: visible; }
 .emb .emb-panels.emb-large { grid-template-columns: minmax(0, 460px); justify-content: center; }
 @container (max-width: 1050px) { .emb .emb-panels { grid-template-columns: repeat(3, minmax(0, 1fr)); } .emb .emb-main { grid-template-columns: 170px minmax(0, 1fr) 225px; } }
+@container (max-width: 720px) { .emb .emb-main { grid-template-columns: 1fr 1fr; } .emb .emb-main > :nth-child(2) { grid-column: 1/-1; grid-row: 1; } .emb .emb-thumbs { grid-template-columns: repeat(4, minmax(0, 1fr)); } }
 .emb .emb-panels .widget-vbox, .emb .emb-panels { margin: 0; } .emb img { border-radius: 5px; display: block; width: 100%; height: auto; margin: 0; flex: none; }
 .emb .emb-waiting { opacity: .45; transition: opacity .15s .15s; }
 .emb .emb-caption { font-size: .8rem; line-height: 1.25; } .emb .emb-caption b { font-weight: 600; } .emb .emb-caption i { color: var(--emb-for); font-style: normal; }
@@ -556,8 +558,8 @@ CSS = """<style>
 @keyframes emb-pulse { 50% { opacity: .25; } }
 .emb code { font-size: .76rem; overflow-wrap: anywhere; user-select: all; background: var(--jp-layout-color2, #f2f2f2); color: inherit; padding: 2px 5px; border-radius: 3px; display: block; white-space: pre-wrap; }
 .emb .emb-examples { display: grid; grid-template-columns: repeat(4, minmax(0, 150px)); gap: 8px; } .emb a { color: var(--jp-brand-color1, #1976d2); }
-.emb .emb-quick { display: grid; grid-template-columns: repeat(auto-fit, minmax(200px, 1fr)); gap: 0 14px; width: 100%; margin: 8px 0 0; overflow: visible; } .emb .emb-narrow { max-width: 280px; }
-.emb .widget-dropdown, .emb .widget-hslider, .emb .widget-toggle-buttons { width: auto; max-width: 100%; } .emb .widget-checkbox, .emb .widget-toggle-button { max-width: 100%; }
+.emb .emb-quick { display: grid; grid-template-columns: repeat(auto-fit, minmax(215px, 1fr)); gap: 0 14px; width: 100%; margin: 8px 0 0; overflow: visible; } 
+.emb .widget-dropdown, .emb .widget-hslider, .emb .widget-toggle-buttons { width: auto; max-width: 100%; } .emb .widget-checkbox, .emb .widget-toggle-button { max-width: 100%; } .emb .emb-card > .widget-checkbox { width: auto; } .emb .widget-dropdown.emb-narrow { width: 280px; }
 </style>"""
 
 
@@ -749,7 +751,7 @@ class Gallery:
         self.tiles = [VBox([image, button]).add_class("emb-thumb") for image, button in zip(self.images_, self.buttons)]
         for i, button in enumerate(self.buttons): button.on_click(lambda _, i=i: self._pressed(i))
         for knob in self.kind, self.only: knob.observe(lambda _: self.turn(-len(names)), "value")
-        self.box = VBox([HBox([self.kind, self.only, self.back, self.on, self.count]), Box(self.tiles).add_class("emb-thumbs")]).add_class("emb-card")
+        self.box = VBox([HBox([self.kind, self.only, self.back, self.on, self.count], layout=Layout(flex_flow="row wrap")), Box(self.tiles).add_class("emb-thumbs")]).add_class("emb-card")
 
     def chosen(self) -> list[int]:
         "Positions of the pictures that pass the filters."
@@ -794,7 +796,7 @@ class Gallery:
         "A small JPEG; some hundred are kept."
         if i not in self.small:
             try: self.small[i] = encoded(np.asarray(ImageOps.fit(Image.fromarray(open_image(picture_of(self.images, i))), (160, 128))))
-            except (ValueError, OSError): self.small[i] = encoded(stamped(BLANK[:205], "unreadable"))
+            except (ValueError, OSError): self.small[i] = encoded(stamped(BLANK[:205], "unreadable", 28))
             if len(self.small) > 500: self.small.popitem(last=False)
         return self.small[i]
 
@@ -879,9 +881,9 @@ class Explorer(VBox):
         if training is not None and len(training) != n: raise ValueError(f"training must be the {n} training pictures in the order of fit, not {len(training)}.")
         if not len(images): raise ValueError("There are no pictures to explore.")
         self.explainer, self.images, self.names = shared(explainer), images, names_of(images)
-        self.sessions, self.levels, self.steady, self.kept, self.asked_at, self.took = OrderedDict(), {}, {}, None, time.perf_counter(), 0.
+        self.sessions, self.levels, self.steady, self.kept, self.asked_at, self.took, self.updates = OrderedDict(), {}, {}, None, time.perf_counter(), 0., 0
         self.drawn, self.sheet, self.failed, self.answered, self.limits_, self.comparable, self.featured = None, None, None, None, None, True, None
-        self.lanes = Lanes(fast=("draw", "keep"), slow=("thumbnails", "rank", "calibrate", "feature", "prepare", "forecasts", "stability"))
+        self.lanes = Lanes(fast=("draw", "keep"), slow=("thumbnails", "rank", "calibrate", "feature", "prepare", "forecasts", "again", "stability"))
         self.knobs, self.view = knobs_for(self.explainer), None
         self.gallery = Gallery(images, self.explainer.classifier, self.names, self.lanes, self.pick)
         self.feature = FeatureCard(self.explainer, training, self.gallery, self._feature)
@@ -898,6 +900,13 @@ class Explorer(VBox):
         self.pick(0)
         self.gallery.turn()
         self.lanes.put("forecasts", self.gallery.forecast_next)
+        self.lanes.put("again", self._again)
+
+    def _again(self) -> None:
+        "Send everything once more: Voila loses what changes while it is fetching the widgets of a page."
+        gallery, some = self.gallery, [self.picture, *vars(self.words).values(), self.switches.bars, *self.switches.rows, self.feature.text, self.feature.choose]
+        for panels in self.a, self.b: some += [panels.title, panels.grid, *panels.tiles, *panels.images, *panels.captions]
+        for widget in some + [gallery.count, *gallery.tiles, *gallery.images_, *gallery.buttons, *self.feature.images, *self.feature.captions]: widget.send_state()
 
     def pick(self, i: int) -> None:
         "Look at picture `i`."
@@ -1000,8 +1009,10 @@ class Explorer(VBox):
         expected = isinstance(error, (ValueError, OSError, ImportError, RuntimeError))
         said = str(error) if expected and str(error) else f"{type(error).__name__}: {error}"
         self.words.error.value = f"<div class=emb-error role=alert><b>This view cannot be shown.</b> {html.escape(said)}</div>"
-        for panels in self.a, self.b: panels.show({"": stamped(BLANK, "nothing to show")} if panels is self.b else {})
-        if self.view.picture not in self.sessions: self.picture.value, self.words.forecast.value = encoded(stamped(BLANK, "no picture")), ""
+        for panels in self.a, self.b: panels.show({"": stamped(BLANK[:80], "nothing to show")} if panels is self.b else {})
+        self.words.facts.value = self.words.notes.value = self.words.line.value = ""
+        if self.view.picture not in self.sessions:
+            self.picture.value, self.words.forecast.value, self.switches.grid.layout.visibility = encoded(stamped(BLANK, "no picture", 28)), "", "hidden"
         self._ready(self.asked_at, "no map")
 
     def _busy(self, doing: str, dim: bool = True) -> None:
@@ -1009,10 +1020,11 @@ class Explorer(VBox):
         if dim: self.a.grid.add_class("emb-waiting"), self.b.grid.add_class("emb-waiting")
 
     def _ready(self, since: float, said: str = "ready") -> None:
-        self.took = time.perf_counter() - since
-        self.words.status.value = f"<span class=emb-dot></span>{said} · last update {1000*self.took:.0f} ms"
+        "Say so, last of all: what a page shows when this text arrives is complete."
         for panels in self.a, self.b: panels.grid.remove_class("emb-waiting")
         if said == "ready": self.words.error.value = ""
+        self.took, self.updates = time.perf_counter() - since, self.updates + 1
+        self.words.status.value = f"<span class=emb-dot data-n={self.updates}></span>{said} · last update {1000*self.took:.0f} ms"
 
     def python(self) -> str:
         "The line that reproduces the maps."
@@ -1110,6 +1122,7 @@ def show_maps(
     show_picture(explorer, session, view)
     ranking, ex = session.ranking(view), exs[-1]
     explorer.switches.show(ranking, np.isin(ranking.features, ex.top))
+    explorer.switches.grid.layout.visibility = None
     explorer.feature.offer(ranking)
     key = view.picture, explorer.feature.choose.value
     if explorer.featured != key:

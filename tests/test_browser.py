@@ -108,6 +108,8 @@ READY = """() => { const e = document.querySelector('.emb'); return e && e.inner
     && !e.querySelector('.emb-waiting'); }"""
 SEEN = "() => [...document.querySelectorAll('.emb-panels img')].filter(i => i.offsetParent && i.naturalWidth).map(i => i.src).join()"
 
+DRAWN = "() => +(document.querySelector('.emb-dot')?.dataset.n || 0)"  # how often the explorer has said that it is ready
+
 
 class Page:
     "The explorer in a page, with what a user does."
@@ -135,10 +137,10 @@ class Page:
 
     def changes(self, what: str, action, *args) -> None:
         "Do something; the maps must change, and no error may show."
-        before = self.page.evaluate(SEEN)
+        before = [self.page.evaluate(SEEN), self.page.evaluate(DRAWN)]
         try:
             action(*args)
-            self.page.wait_for_function(f"before => ({SEEN})() !== before && ({READY})()", arg=before, timeout=15_000)
+            self.page.wait_for_function(f"before => ({DRAWN})() > before[1] && ({SEEN})() !== before[0] && ({READY})()", arg=before, timeout=15_000)
             check(f"{self.name}: {what}", not self.page.locator(".emb-error").count())
         except Error as error:
             print(str(error)[:300])
@@ -168,8 +170,7 @@ def play(p: Page) -> None:
     p.changes("the other setting", p.press, "Features", "Home")
     check(f"{p.name}: two rows of maps", page.locator(".emb-panels:visible").count() == 2)
     p.shot("compare")
-    page.get_by_text("Compare: keep this as A").click()
-    p.ready()
+    p.changes("compare mode, off", lambda: page.get_by_text("Compare: keep this as A").click())
     p.changes("what if", p.select, "What if", "blur a rectangle")
     p.changes("the rectangle", p.press, "width %", *["ArrowRight"]*3)
     page.get_by_text("Save as page").click()
@@ -181,12 +182,15 @@ def play(p: Page) -> None:
     check(f"{p.name}: a bad picture is named in words", "cannot be shown" in page.locator(".emb-error").inner_text())
     p.shot("bad-picture")
     p.changes("a good picture after it", p.thumbnail, 1)
+    p.press("Features", "End")
+    p.changes("the signed question", p.select, "Question", "signed: what pushes")
     p.changes("reasons for a class against another", p.select, "against", "good")
     for width in 900, 1700:
         page.set_viewport_size(dict(width=width, height=1500))
         page.wait_for_timeout(500)
-        fits = page.evaluate("() => [...document.querySelectorAll('.emb, .emb-main, .emb-card')].every(e => e.scrollWidth <= e.clientWidth + 2)")
-        check(f"{p.name}: holds at {width} px", fits)
+        wide = page.evaluate("() => [...document.querySelectorAll('.emb, .emb-main, .emb-card')].filter(e => e.scrollWidth > e.clientWidth + 2)"
+                             ".map(e => `${e.className} ${e.innerText.slice(0, 20)} ${e.scrollWidth} > ${e.clientWidth}`).join()")
+        check(f"{p.name}: holds at {width} px {wide}", not wide)
         p.shot(f"{width}px")
     check(f"{p.name}: nothing in the console", not p.complaints)
     for complaint in p.complaints[:5]: print("      ", complaint[:300])
