@@ -530,7 +530,7 @@ CSS = """<style>
 .emb .emb-panels.emb-large { grid-template-columns: minmax(0, 460px); justify-content: center; }
 @container (max-width: 1050px) { .emb .emb-panels { grid-template-columns: repeat(3, minmax(0, 1fr)); } .emb .emb-main { grid-template-columns: 170px minmax(0, 1fr) 225px; } }
 @container (max-width: 720px) { .emb .emb-main { grid-template-columns: 1fr 1fr; } .emb .emb-main > :nth-child(2) { grid-column: 1/-1; grid-row: 1; } .emb .emb-thumbs { grid-template-columns: repeat(4, minmax(0, 1fr)); } }
-.emb .emb-panels .widget-vbox, .emb .emb-panels { margin: 0; } .emb img { border-radius: 5px; display: block; width: 100%; height: auto; margin: 0; flex: none; }
+.emb .emb-panels .widget-vbox, .emb .emb-panels { margin: 0; } .emb img { border-radius: 5px; display: block; width: 100%; height: auto; margin: 0; flex: none; border: 1px solid var(--emb-line); box-sizing: border-box; }
 .emb .emb-waiting { opacity: .45; transition: opacity .15s .15s; }
 .emb .emb-caption { font-size: .8rem; line-height: 1.25; } .emb .emb-caption b { font-weight: 600; } .emb .emb-caption i { color: var(--emb-for); font-style: normal; }
 .emb .emb-thumbs { display: grid; grid-template-columns: repeat(8, minmax(0, 1fr)); gap: 6px; width: 100%; overflow: visible; }
@@ -820,8 +820,8 @@ class FeatureCard:
         self.choose = Dropdown(description="Feature", style=dict(description_width="auto")).add_class("emb-narrow")
         self.choose.observe(lambda _: None if self.writer == threading.get_ident() else changed(), "value")
         self.images, self.captions, self.text = [ImageWidget(format="jpeg") for _ in range(4)], [HTML() for _ in range(4)], HTML()
-        tiles = [VBox([image, caption]) for image, caption in zip(self.images, self.captions)]
-        self.box = VBox([HTML("<h3>One feature</h3>"), self.choose, self.text, Box(tiles).add_class("emb-examples")]).add_class("emb-card")
+        self.tiles = [VBox([image, caption]) for image, caption in zip(self.images, self.captions)]
+        self.box = VBox([HTML("<h3>One feature</h3>"), self.choose, self.text, Box(self.tiles).add_class("emb-examples")]).add_class("emb-card")
 
     def offer(self, ranking: Ranking) -> None:
         "List the ranked features."
@@ -834,12 +834,13 @@ class FeatureCard:
                 self.choose.value = old if old in ranking.features else int(ranking.features[0])
         finally: self.writer = None
 
-    def examples(self, f: int, n: int = 3) -> list:
-        "Sources and names of the pictures that excite feature `f` most."
+    def examples(self, f: int, n: int = 3, beside: str | None = None) -> list:
+        "Sources and names of the pictures that excite feature `f` most; of the gallery without the one called `beside`."
         if self.training is not None:
             order = np.argsort(-self.explainer.classifier.background_[:, f], kind="stable")[:n]
             return [(picture_of(self.training, i), names_of(self.training)[i]) for i in order]
-        known = {i: forecast.embedding[f] for i, forecast in list(self.gallery.forecasts.items()) if forecast.embedding is not None}
+        known = {i: forecast.embedding[f] for i, forecast in list(self.gallery.forecasts.items())
+                 if forecast.embedding is not None and self.gallery.names[i] != beside}
         return [(picture_of(self.gallery.images, i), self.gallery.names[i]) for i in sorted(known, key=lambda i: (-known[i], i))[:n]]
 
     def panel(self, trace, f: int, layer: str) -> np.ndarray:
@@ -848,17 +849,18 @@ class FeatureCard:
         why = None if (grid > 0).any() else "the feature is zero here"
         return painted(thumbnail(trace.picture), heat(small.to_picture(grid)), why=why)
 
-    def show(self, trace, layer: str) -> None:
+    def show(self, trace, layer: str, name: str | None = None) -> None:
         "Draw the chosen feature on the picture and on its examples."
         f, background = self.choose.value, self.explainer.classifier.background_
         if f is None: return
         panels = [("here", self.panel(trace, f, layer))]
-        for source, name in self.examples(f):
+        for source, name in self.examples(f, beside=name):
             key = name, f, layer
             if key not in self.kept: self.kept[key] = self.panel(self.explainer.classifier.backbone.trace(source), f, layer)
             panels.append((name, self.kept[key]))
             while len(self.kept) > 60: self.kept.popitem(last=False)
         for image, caption, (name, panel) in zip(self.images, self.captions, panels): image.value, caption.value = encoded(panel), f"<div class=emb-caption>{html.escape(name)}</div>"
+        for i, tile in enumerate(self.tiles): tile.layout.display = None if i < len(panels) else "none"
         above, whose = np.mean(background[:, f] < trace.embedding[f]), "training pictures" if self.training is not None else "pictures here"
         self.text.value = (f"<div class=emb-help>Where feature {f} lives at {html.escape(layer)}: in this picture, where it is stronger than in {above:.0%} of the training "
                            f"pictures, and in the {whose} that excite it most.</div>")
@@ -906,6 +908,7 @@ class Explorer(VBox):
         "Send everything once more: Voila loses what changes while it is fetching the widgets of a page."
         gallery, some = self.gallery, [self.picture, *vars(self.words).values(), self.switches.bars, *self.switches.rows, self.feature.text, self.feature.choose]
         for panels in self.a, self.b: some += [panels.title, panels.grid, *panels.tiles, *panels.images, *panels.captions]
+        self._feature()  # all embeddings are known now
         for widget in some + [gallery.count, *gallery.tiles, *gallery.images_, *gallery.buttons, *self.feature.images, *self.feature.captions]: widget.send_state()
 
     def pick(self, i: int) -> None:
@@ -997,7 +1000,7 @@ class Explorer(VBox):
 
     def _draw_feature(self) -> None:
         layers = self.explainer.classifier.backbone.target_layers
-        self.feature.show(self.session(self.view.picture).trace, self.view.layer if self.view.layer in layers else layers[-1])
+        self.feature.show(self.session(self.view.picture).trace, self.view.layer if self.view.layer in layers else layers[-1], self.names[self.view.picture])
 
     def _guard(self, job: Callable) -> None:
         "Do a job; an error goes to the page."

@@ -158,7 +158,7 @@ def play(p: Page) -> None:
     p.changes("the slider of the features", p.press, "Features", "ArrowLeft", "ArrowLeft", "ArrowLeft")
     p.changes("the paper's question", p.select, "Question", "TZZ: the rest is 0")
     p.changes("another method", p.select, "Method", "Grad-CAM")
-    p.changes("a burst of steps", p.press, "Features", *["ArrowLeft"]*5, *["ArrowRight"]*4)
+    p.changes("a burst of steps", p.press, "Features", *["ArrowLeft"]*6, *["ArrowRight"]*3)
     p.changes("another class", p.select, "Explain", "interrupted")
     p.changes("a feature switched off", p.switch, 0)
     p.changes("and on again", p.switch, 0)
