@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['LINEAR', 'UNKNOWN', 'ANSWERS', 'EDGE', 'CSS', 'RANKING_NAMES', 'QUESTION_NAMES', 'METHOD_NAMES', 'HELP', 'AUTO',
            'BLANK', 'SESSIONS', 'ASKED', 'View', 'asker', 'keep', 'edited', 'picture_of', 'names_of', 'explain_view',
-           'answer', 'as_python', 'LinearMaps', 'direct_maps', 'Session', 'color_table', 'font', 'edge_of', 'painted',
-           'stamped', 'encoded', 'unit', 'color_limits', 'draw_view', 'labelled', 'sheet_of', 'Lanes', 'OneAtATime',
-           'shared', 'forecast_html', 'bars_html', 'facts_html', 'caption_html', 'knobs_for', 'question_of', 'view_of',
-           'Panels', 'Switches', 'Forecast', 'forecast', 'Gallery', 'FeatureCard', 'Explorer', 'by_chance', 'card',
-           'helped', 'arranged', 'show_picture', 'show_maps', 'show_facts', 'pictures_in', 'open_explorer',
-           'explorer_notebook', 'server_command', 'serve', 'answers', 'stop']
+           'answer', 'as_python', 'LinearMaps', 'direct_maps', 'Session', 'color_table', 'font', 'edge_of', 'greyed',
+           'painted', 'stamped', 'encoded', 'unit', 'color_limits', 'draw_view', 'labelled', 'sheet_of', 'Lanes',
+           'OneAtATime', 'shared', 'forecast_html', 'bars_html', 'facts_html', 'caption_html', 'knobs_for',
+           'question_of', 'view_of', 'Panels', 'Switches', 'Forecast', 'forecast', 'Gallery', 'FeatureCard', 'Explorer',
+           'by_chance', 'card', 'helped', 'arranged', 'show_picture', 'show_maps', 'show_facts', 'pictures_in',
+           'open_explorer', 'explorer_notebook', 'server_command', 'serve', 'answers', 'stop']
 
 # %% ../nbs/08_explorer.ipynb #8a77b3a2
 import base64
@@ -252,7 +252,7 @@ class Session:
         name: str,  # What to call it
     ):
         self.explainer, self.name, self.trace = explainer, name, explainer.classifier.backbone.trace(image)
-        self.rankings, self.answers, self.linear, self.like, self.what_if = {}, OrderedDict(), {}, {}, (None, None)
+        self.rankings, self.answers, self.linear, self.like, self.what_if, self.forecasts = {}, OrderedDict(), {}, {}, (None, None), {}
 
     def key(self, view: View, seed: int | None = None):
         "What a ranking depends on."
@@ -303,6 +303,15 @@ class Session:
         if self.what_if[0] != edit: self.what_if = edit, self.explainer.classifier.backbone.trace(edited(self.trace.picture, edit))
         return self.what_if[1]
 
+    def forecast(self, edit: tuple | None) -> tuple:
+        "Forecast class and {class: probability}, of the picture or of the changed one; asked once."
+        if edit not in self.forecasts:
+            c, e = self.explainer.classifier, (self.changed(edit) if edit else self.trace).embedding
+            values = e[None, c.selected_]
+            told = c.estimator_.predict(values).tolist()[0], dict(zip(c.classes_.tolist(), class_probabilities(c.estimator_, values)[0].tolist()))
+            self.forecasts = {None: self.forecasts.get(None), edit: told} if self.forecasts else {edit: told}
+        return self.forecasts[edit]
+
     def stability(self, view: View, repeats: int = 5):
         "`Stability` of the top over seeds; one seed more at each call, None until all are there."
         seeds = [self.explainer.random_state + i for i in range(1, repeats)]
@@ -343,8 +352,15 @@ def edge_of(
     return grown(inner) & grown(~inner)
 
 
-def painted(
+def greyed(
     picture: np.ndarray,  # (h, w, 3) uint8
+) -> np.ndarray:  # The same size, float32
+    "What shows through where a map is transparent: the picture, nearly without its colours."
+    return np.float32(.35)*picture + np.float32(.65)*picture.mean(2, keepdims=True, dtype=np.float32)
+
+
+def painted(
+    base: np.ndarray,  # From `greyed`, or the picture (h, w, 3) uint8
     strength: np.ndarray,  # What is shown, (h, w) in [0, 1]
     opacity: float = .85,  # Where the map is strongest
     edge: np.ndarray | None = None,  # Outline to draw, (h, w) bool
@@ -352,7 +368,7 @@ def painted(
 ) -> np.ndarray:  # (h, w, 3) uint8
     "`cam.overlay`, quicker."
     colour = color_table()[np.minimum((strength*256).astype(np.int32), 255)]
-    base = np.float32(.35)*picture + np.float32(.65)*picture.mean(2, keepdims=True, dtype=np.float32)
+    base = greyed(base) if base.dtype == np.uint8 else base
     drawn = (base + np.float32(opacity)*strength[..., None].astype(np.float32)*(colour - base) + .5).astype(np.uint8)
     if edge is not None: drawn[edge] = EDGE
     return drawn if why is None else stamped(drawn, f"no evidence: {why}")
@@ -411,9 +427,9 @@ def draw_view(
     if view.layer not in ("all", "combined", *ex.grids): raise ValueError(f"layer={view.layer!r}: choose 'all', 'combined', {', '.join(map(repr, ex.grids))}.")
     maps = ex.heatmaps(side, limits)
     picture = fitted(ex.picture, maps["combined"].shape)
-    edge = edge_of(mask, picture.shape[:2]) if view.outline else None
+    edge, base = edge_of(mask, picture.shape[:2]) if view.outline else None, greyed(picture)
     full = None if limits is None else 1  # the mean of layers seldom reaches 1: alone, it is scaled like the others
-    return {layer: painted(picture, heat(maps[layer], full), view.opacity, edge, ex.no_evidence(layer)) for layer in layers}
+    return {layer: painted(base, heat(maps[layer], full), view.opacity, edge, ex.no_evidence(layer)) for layer in layers}
 
 # %% ../nbs/08_explorer.ipynb #ac07e331
 def labelled(
@@ -884,7 +900,7 @@ class Explorer(VBox):
         if not len(images): raise ValueError("There are no pictures to explore.")
         self.explainer, self.images, self.names = shared(explainer), images, names_of(images)
         self.sessions, self.levels, self.steady, self.kept, self.asked_at, self.took, self.updates = OrderedDict(), {}, {}, None, time.perf_counter(), 0., 0
-        self.drawn, self.sheet, self.failed, self.answered, self.limits_, self.comparable, self.featured = None, None, None, None, None, True, None
+        self.drawn, self.sheet, self.failed, self.answered, self.limits_, self.comparable, self.featured, self.pictured = None, None, None, None, None, True, None, None
         self.lanes = Lanes(fast=("draw", "keep"), slow=("thumbnails", "rank", "calibrate", "feature", "prepare", "forecasts", "again", "stability"))
         self.knobs, self.view = knobs_for(self.explainer), None
         self.gallery = Gallery(images, self.explainer.classifier, self.names, self.lanes, self.pick)
@@ -1015,6 +1031,7 @@ class Explorer(VBox):
         for panels in self.a, self.b: panels.show({"": stamped(BLANK[:80], "nothing to show")} if panels is self.b else {})
         self.words.facts.value = self.words.notes.value = self.words.line.value = ""
         if self.view.picture not in self.sessions:
+            self.pictured = None
             self.picture.value, self.words.forecast.value, self.switches.grid.layout.visibility = encoded(stamped(BLANK, "no picture", 28)), "", "hidden"
         self._ready(self.asked_at, "no map")
 
@@ -1094,18 +1111,17 @@ def show_picture(
     session: Session,  # Of the picture
     view: View,  # What-if is read
 ) -> None:
-    "Picture and forecast, which need no ranking."
-    c, before = explorer.explainer.classifier, None
-    trace = session.changed(view.edit) if view.edit else session.trace
-    def probabilities(e): return dict(zip(c.classes_.tolist(), class_probabilities(c.estimator_, e[None, c.selected_])[0].tolist()))
-    if view.edit: before = probabilities(session.trace.embedding)
-    told = forecast_html(probabilities(trace.embedding), c.estimator_.predict(trace.embedding[None, c.selected_]).tolist()[0], before)
+    "Picture and forecast, which need no ranking; nothing to do if they are there."
+    if explorer.pictured == (session, view.edit, view.outline): return
+    prediction, probabilities = session.forecast(view.edit)
+    told = forecast_html(probabilities, prediction, session.forecast(None)[1] if view.edit else None)
     truth = explorer.gallery.labels[view.picture]
     label = "" if truth is None else f"<div class=emb-note>is <b>{html.escape(str(truth))}</b></div>"
     explorer.words.forecast.value = f"<div class=emb-note>{html.escape(session.name)}</div>{label}{told}"
-    small = thumbnail(trace.picture, 320)
+    small = thumbnail((session.changed(view.edit) if view.edit else session.trace).picture, 320)
     edge = edge_of(explorer.mask(view.picture), small.shape[:2]) if view.outline else None
     explorer.picture.value = encoded(small if edge is None else np.where(edge[..., None], np.uint8(EDGE), small))
+    explorer.pictured = session, view.edit, view.outline
 
 
 def show_maps(
