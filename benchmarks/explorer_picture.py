@@ -50,7 +50,7 @@ def main(model, folder, kind, name, out, width=1320, height=1180, theme="light")
             page.wait_for_function(f"() => ({READY})() && !document.querySelector('.emb').innerText.includes('measured')"
                                    "&& !document.querySelector('.emb').innerText.includes('to come')", timeout=180_000)
             page.wait_for_timeout(2000)
-            Image.open(io.BytesIO(page.screenshot())).convert("RGB").save(out, quality=82, optimize=True)
+            Image.open(io.BytesIO(page.screenshot())).convert("RGB").save(out, quality=74, optimize=True)
         finally: stop(server)
 
 

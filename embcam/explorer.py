@@ -398,7 +398,7 @@ def encoded(picture: np.ndarray, kind: str = "JPEG") -> bytes:
     Image.fromarray(picture).save(buffer, kind, **dict(quality=88) if kind == "JPEG" else {})
     return buffer.getvalue()
 
-# %% ../nbs/08_explorer.ipynb #f4780bdc
+# %% ../nbs/08_explorer.ipynb #4c1b6e2e
 def unit(ex: Explanation) -> tuple:
     "Maps of equal units can be compared in brightness."
     return ex.method, "cosine" if isinstance(ex.target, CosineTarget) else ex.asked.split(",")[0]
@@ -431,7 +431,7 @@ def draw_view(
     full = None if limits is None else 1  # the mean of layers seldom reaches 1: alone, it is scaled like the others
     return {layer: painted(base, heat(maps[layer], full), view.opacity, edge, ex.no_evidence(layer)) for layer in layers}
 
-# %% ../nbs/08_explorer.ipynb #ac07e331
+# %% ../nbs/08_explorer.ipynb #d2a61f5a
 def labelled(
     picture: np.ndarray,  # (h, w, 3) uint8
     caption: str,  # Below it, lines separated by line feeds
@@ -441,7 +441,7 @@ def labelled(
     small = Image.fromarray(picture).resize((max(1, round(side*picture.shape[1]/picture.shape[0])), side), Image.Resampling.BILINEAR)
     whole = Image.new("RGB", (max(small.width, 160), side + 44), "white")
     whole.paste(small, (0, 0))
-    ImageDraw.Draw(whole).multiline_text((0, side + 5), caption, (40, 40, 40), font(12))
+    ImageDraw.Draw(whole).multiline_text((0, side + 5), caption, (40, 40, 40), font(13))
     return whole
 
 
@@ -453,7 +453,7 @@ def sheet_of(
     "Rows of labelled pictures between a title and some lines of text."
     tiles = [[labelled(picture, caption) for caption, picture in row.items()] for row in rows]
     width = max(sum(tile.width + 12 for tile in row) for row in tiles) + 36
-    text = [line[i:i + width//8] for line in lines for i in range(0, max(1, len(line)), width//8)]
+    text = [line[i:i + width//9] for line in lines for i in range(0, max(1, len(line)), width//9)]
     whole = Image.new("RGB", (width, 54 + sum(row[0].height + 8 for row in tiles) + 19*len(text) + 16), "white")
     draw, y = ImageDraw.Draw(whole), 54
     draw.text((24, 18), title, (20, 20, 20), font(17))
@@ -463,10 +463,10 @@ def sheet_of(
             whole.paste(tile, (x, y))
             x += tile.width + 12
         y += row[0].height + 8
-    for i, line in enumerate(text): draw.text((24, y + 19*i), line, (70, 70, 70), font(12))
+    for i, line in enumerate(text): draw.text((24, y + 19*i), line, (70, 70, 70), font(13))
     return np.asarray(whole)
 
-# %% ../nbs/08_explorer.ipynb #e0dfd5bd
+# %% ../nbs/08_explorer.ipynb #658b1f88
 class Lanes:
     "Threads that do the newest job of each kind, the most urgent kind first."
 
@@ -530,7 +530,7 @@ def shared(explainer: Explainer) -> Explainer:
     mine.classifier.backbone = OneAtATime(explainer.classifier.backbone)
     return mine
 
-# %% ../nbs/08_explorer.ipynb #6a54c023
+# %% ../nbs/08_explorer.ipynb #0a9be846
 CSS = """<style>
 .emb { container-type: inline-size; color: var(--jp-ui-font-color1, #222); font-family: var(--jp-ui-font-family, system-ui, sans-serif); padding: 4px 12px 16px 4px; gap: 10px; overflow: visible;
   --emb-for: #c1543a; --emb-against: #3a6fb0; --emb-line: var(--jp-border-color2, #d5d5d5); --emb-quiet: var(--jp-ui-font-color2, #666); }
@@ -621,7 +621,7 @@ def caption_html(ex: Explanation, layer: str) -> str:
     shown = "<i>no evidence</i>" if ex.no_evidence(layer) else f"evidence {ex.evidence[layer]:.2f}"
     return f"<div class=emb-caption><b>{html.escape(layer)}</b><br>{shown}</div>"
 
-# %% ../nbs/08_explorer.ipynb #97f9a2fa
+# %% ../nbs/08_explorer.ipynb #4919d498
 RANKING_NAMES = {"lime": "LIME", "shap": "Shapley values", "permutation": "permutation", "importances": "model's importances", "mutual information": "mutual information"}
 QUESTION_NAMES = {"signed": "signed: what pushes", "logit": "logit: gradient", "TZZ": "TZZ: the rest is 0", "TOZ": "TOZ: other selected 1", "TRR": "TRR: the rest random"}
 METHOD_NAMES = {"gradcam": "Grad-CAM", "hirescam": "HiResCAM", "xgradcam": "XGrad-CAM", "layercam": "LayerCAM", "gradcam++": "Grad-CAM++", "eigengradcam": "EigenGradCAM"}
@@ -682,7 +682,7 @@ def view_of(
     names = "label", "versus", "ranking", "top", "question", "method", "layer", "opacity", "scale", "outline"
     return View(picture, switched=switched, edit=edit, **{name: k[name] for name in names})
 
-# %% ../nbs/08_explorer.ipynb #d721e940
+# %% ../nbs/08_explorer.ipynb #cc518538
 BLANK = np.full((256, 256, 3), 128, np.uint8)
 
 
@@ -724,7 +724,7 @@ class Switches:
             self.bars.value = bars_html(ranking, on, len(self.rows))
         finally: self.writer = None
 
-# %% ../nbs/08_explorer.ipynb #55924d93
+# %% ../nbs/08_explorer.ipynb #88a141e3
 @dataclass(frozen=True, eq=False)
 class Forecast:
     "Of one picture."
@@ -827,7 +827,7 @@ class Gallery:
     def _pressed(self, tile: int) -> None:
         if tile < len(self.positions): self.pick(self.positions[tile])
 
-# %% ../nbs/08_explorer.ipynb #cae656a0
+# %% ../nbs/08_explorer.ipynb #4cd044c3
 class FeatureCard:
     "One feature: its own map, and the pictures that excite it most."
 
@@ -881,7 +881,7 @@ class FeatureCard:
         self.text.value = (f"<div class=emb-help>Where feature {f} lives at {html.escape(layer)}: in this picture, where it is stronger than in {above:.0%} of the training "
                            f"pictures, and in the {whose} that excite it most.</div>")
 
-# %% ../nbs/08_explorer.ipynb #390077b8
+# %% ../nbs/08_explorer.ipynb #6fc34654
 SESSIONS = 3  # pictures whose forward graph is kept; some 40 MB each for a ResNet-18 at 224 px
 ASKED = ("label", "versus", "ranking", "top", "switched", "question", "method")  # what compare mode keeps as A
 
@@ -1070,7 +1070,7 @@ class Explorer(VBox):
 
     def __repr__(self): return f"Explorer of {len(self.names)} pictures, {self.explainer!r}"
 
-# %% ../nbs/08_explorer.ipynb #ae88554f
+# %% ../nbs/08_explorer.ipynb #abf67c90
 def by_chance(asked: Explainer) -> bool:
     "Whether another seed may give another ranking."
     return asked.ranking in ("lime", "permutation") if isinstance(asked.ranking, str) else callable(asked.ranking)
@@ -1179,7 +1179,7 @@ def show_facts(
     explorer.words.notes.value = "".join(f"<div class=emb-note>{html.escape(note)}</div>" for note in notes)
     explorer.words.line.value = f"<code>{html.escape(explorer.python())}</code>"
 
-# %% ../nbs/08_explorer.ipynb #aa433dce
+# %% ../nbs/08_explorer.ipynb #960e23bc
 def pictures_in(
     folder: str | Path,  # Class folders, or just pictures
 ):  # ImageSet, or a list of paths
