@@ -9,8 +9,8 @@ __all__ = ['LINEAR', 'UNKNOWN', 'ANSWERS', 'EDGE', 'CSS', 'RANKING_NAMES', 'QUES
            'painted', 'stamped', 'encoded', 'unit', 'color_limits', 'draw_view', 'labelled', 'sheet_of', 'Lanes',
            'OneAtATime', 'shared', 'forecast_html', 'bars_html', 'facts_html', 'caption_html', 'knobs_for',
            'question_of', 'view_of', 'Panels', 'Switches', 'Forecast', 'forecast', 'Gallery', 'FeatureCard', 'Explorer',
-           'by_chance', 'card', 'helped', 'arranged', 'show_picture', 'show_maps', 'show_facts', 'pictures_in',
-           'open_explorer', 'explorer_notebook', 'server_command', 'serve', 'answers', 'stop']
+           'in_words', 'by_chance', 'card', 'helped', 'arranged', 'show_picture', 'show_maps', 'show_facts',
+           'pictures_in', 'open_explorer', 'explorer_notebook', 'server_command', 'serve', 'answers', 'stop']
 
 # %% ../nbs/08_explorer.ipynb #8a77b3a2
 import base64
@@ -30,24 +30,23 @@ import time
 import webbrowser
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from ipywidgets import (HTML, Box, Button, Checkbox, Dropdown, FloatSlider, GridBox, HBox, Image as ImageWidget, IntSlider, Layout,
-                        ToggleButton, ToggleButtons, VBox)
+from ipywidgets import (HTML, Box, Button, Checkbox, Dropdown, FloatSlider, HBox, Image as ImageWidget, IntSlider, Layout,
+                        ToggleButton, VBox)
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from .cam import CAM_METHODS, CosineTarget, LinearTarget, activation_maps, feature_maps, heat, layer_gradients
 from .classify import EmbeddingClassifier, relative_names
-from .data import ImageSet, load_folder, make_logos, open_image, open_mask, picture_files
+from .data import load_folder, make_logos, open_image, open_mask, picture_files
 from .embedding import Backbone
-from .explain import Explainer, Explanation, explain_trace, explanation_html, fitted, picture_name, thumbnail
-from .features import RANKINGS, Ranking, class_probabilities, stability
-from .masking import STRATEGIES, TZZ
+from .explain import Explainer, Explanation, explain_trace, explanation_html, fitted, thumbnail
+from .features import Ranking, class_probabilities, stability
+from .masking import STRATEGIES
 
 # %% ../nbs/08_explorer.ipynb #28e5d334
 @dataclass(frozen=True)
@@ -901,7 +900,7 @@ class Explorer(VBox):
         self.explainer, self.images, self.names = shared(explainer), images, names_of(images)
         self.sessions, self.levels, self.steady, self.kept, self.asked_at, self.took, self.updates = OrderedDict(), {}, {}, None, time.perf_counter(), 0., 0
         self.drawn, self.sheet, self.failed, self.answered, self.limits_, self.comparable, self.featured, self.pictured = None, None, None, None, None, True, None, None
-        self.lanes = Lanes(fast=("draw", "keep"), slow=("thumbnails", "rank", "calibrate", "feature", "prepare", "forecasts", "again", "stability"))
+        self.lock, self.lanes = threading.Lock(), Lanes(fast=("draw", "facts", "keep"), slow=("thumbnails", "rank", "calibrate", "feature", "prepare", "forecasts", "again", "stability"))
         self.knobs, self.view = knobs_for(self.explainer), None
         self.gallery = Gallery(images, self.explainer.classifier, self.names, self.lanes, self.pick)
         self.feature = FeatureCard(self.explainer, training, self.gallery, self._feature)
@@ -911,7 +910,7 @@ class Explorer(VBox):
         self.picture = ImageWidget(format="jpeg")
         self.save_picture, self.save_page = Button(description="Save as PNG", icon="image"), Button(description="Save as page", icon="file")
         for button, kind in (self.save_picture, "png"), (self.save_page, "html"):
-            button.on_click(lambda _, kind=kind: self.lanes.put("keep", lambda: self._guard(lambda: self._offer(kind))))
+            button.on_click(lambda _, kind=kind: self._aside("keep", lambda: self._offer(kind)))
         super().__init__(arranged(self), layout=Layout(width="100%"))
         self.add_class("emb")
         for name, knob in vars(self.knobs).items(): knob.observe(self._compare if name == "compare" else self._moved, "value")
@@ -954,16 +953,34 @@ class Explorer(VBox):
 
     def _ask(self, view: View) -> None:
         self.view, self.asked_at = view, time.perf_counter()
-        self.lanes.put("draw", lambda: self._guard(self.draw))
+        self._queue("draw", self.draw)
 
-    def _feature(self) -> None: self.lanes.put("feature", lambda: self._guard(self._draw_feature))
+    def _queue(self, kind: str, job: Callable) -> None:
+        "Do a job that the map depends on. If it fails for the view that is wanted now, the page says so."
+        view = self.view
+        def guarded():
+            try: job()
+            except Exception as error:
+                if kind == "draw" or view is self.view: self._fail(error)
+        self.lanes.put(kind, guarded)
+
+    def _aside(self, kind: str, job: Callable) -> None:
+        "Do a job beside the map, which stays if the job fails."
+        def guarded():
+            try: job()
+            except Exception as error:
+                if self.failed is None: self.words.error.value = f"<div class=emb-error role=alert>{html.escape(in_words(error))}</div>"
+        self.lanes.put(kind, guarded)
+
+    def _feature(self) -> None: self._aside("feature", self._draw_feature)
 
     def session(self, i: int) -> Session:
         "The session of picture `i`; the last few are kept."
-        if i not in self.sessions: self.sessions[i] = Session(self.explainer, picture_of(self.images, i), self.names[i])
-        self.sessions.move_to_end(i)
-        while len(self.sessions) > SESSIONS: self.sessions.popitem(last=False)
-        return self.sessions[i]
+        with self.lock:
+            if i not in self.sessions: self.sessions[i] = Session(self.explainer, picture_of(self.images, i), self.names[i])
+            self.sessions.move_to_end(i)
+            while len(self.sessions) > SESSIONS: self.sessions.popitem(last=False)
+            return self.sessions[i]
 
     def mask(self, i: int) -> np.ndarray | None:
         "The mask of picture `i`, if there is one."
@@ -978,32 +995,32 @@ class Explorer(VBox):
         if missing := next((v for v in both if not session.ranked(v)), None):
             show_picture(self, session, view)
             self._busy(f"ranking {len(self.explainer.classifier.selected_)} features")
-            return self.lanes.put("rank", lambda: self._guard(lambda: self._rank(session, missing)))
+            return self._queue("rank", lambda: self._rank(session, missing))
         exs = [session.answer(v) for v in both]
         show_maps(self, session, view, exs)
         show_facts(self, session, view, exs[-1])
         self.drawn, self.failed = view, None
         if view is self.view: self._ready(since)
-        if (method := exs[-1].method) in LINEAR and method not in session.linear: self.lanes.put("prepare", lambda: self._guard(lambda: session.prepare(view)))
-        if by_chance(asker(self.explainer, view)): self.lanes.put("stability", lambda: self._guard(lambda: self._steady(session, view)))
+        if (method := exs[-1].method) in LINEAR and method not in session.linear: self._aside("prepare", lambda: session.prepare(view))
+        if by_chance(asker(self.explainer, view)): self._aside("stability", lambda: self._steady(session, view))
 
     def _rank(self, session: Session, view: View) -> None:
         session.ranking(view)
-        self.lanes.put("draw", lambda: self._guard(self.draw))
+        self._queue("draw", self.draw)
 
     def _steady(self, session: Session, view: View) -> None:
         "One seed more; stands aside for everything else."
         steady = session.stability(view)
-        if steady is None: return self.lanes.put("stability", lambda: self._guard(lambda: self._steady(session, view)))
+        if steady is None: return self._aside("stability", lambda: self._steady(session, view))
         self.steady = {(view.picture, *session.key(view), view.top): steady}
-        if view == self.view: show_facts(self, session, view, session.answer(view))
+        self._aside("facts", lambda: show_facts(self, session, view, session.answer(view)) if view == self.view == self.drawn else None)
 
     def limits(self, view: View) -> dict | None:
         "Calibrated colour limits for this question; None while they are being made."
         if view.scale != "calibrated": return None
         if self.explainer.scale_ is not None: return self.explainer.scale_
         key = view.question, view.method, view.ranking
-        if key not in self.levels: self.lanes.put("calibrate", lambda: self._guard(lambda: self._calibrate(key, view)))
+        if key not in self.levels: self._queue("calibrate", lambda: self._calibrate(key, view))
         return self.levels.get(key)
 
     def _calibrate(self, key: tuple, view: View) -> None:
@@ -1018,16 +1035,9 @@ class Explorer(VBox):
         layers = self.explainer.classifier.backbone.target_layers
         self.feature.show(self.session(self.view.picture).trace, self.view.layer if self.view.layer in layers else layers[-1], self.names[self.view.picture])
 
-    def _guard(self, job: Callable) -> None:
-        "Do a job; an error goes to the page."
-        try: job()
-        except Exception as error: self._fail(error)
-
     def _fail(self, error: Exception) -> None:
         self.failed = error
-        expected = isinstance(error, (ValueError, OSError, ImportError, RuntimeError))
-        said = str(error) if expected and str(error) else f"{type(error).__name__}: {error}"
-        self.words.error.value = f"<div class=emb-error role=alert><b>This view cannot be shown.</b> {html.escape(said)}</div>"
+        self.words.error.value = f"<div class=emb-error role=alert><b>This view cannot be shown.</b> {html.escape(in_words(error))}</div>"
         for panels in self.a, self.b: panels.show({"": stamped(BLANK[:80], "nothing to show")} if panels is self.b else {})
         self.words.facts.value = self.words.notes.value = self.words.line.value = ""
         if self.view.picture not in self.sessions:
@@ -1045,6 +1055,11 @@ class Explorer(VBox):
         if said == "ready": self.words.error.value = ""
         self.took, self.updates = time.perf_counter() - since, self.updates + 1
         self.words.status.value = f"<span class=emb-dot data-n={self.updates}></span>{said} · last update {1000*self.took:.0f} ms"
+
+    def close(self) -> None:
+        "Forget what waits, and leave the page."
+        if hasattr(self, "lanes"): self.lanes.clear()
+        super().close()
 
     def python(self) -> str:
         "The line that reproduces the maps."
@@ -1070,7 +1085,13 @@ class Explorer(VBox):
 
     def __repr__(self): return f"Explorer of {len(self.names)} pictures, {self.explainer!r}"
 
-# %% ../nbs/08_explorer.ipynb #abf67c90
+# %% ../nbs/08_explorer.ipynb #dbd5c452
+def in_words(error: Exception) -> str:
+    "What an error says; its kind, too, where that is not made for people."
+    made = isinstance(error, (ValueError, OSError, ImportError, RuntimeError)) and str(error)
+    return str(error) if made else f"{type(error).__name__}: {error}"
+
+
 def by_chance(asked: Explainer) -> bool:
     "Whether another seed may give another ranking."
     return asked.ranking in ("lime", "permutation") if isinstance(asked.ranking, str) else callable(asked.ranking)
@@ -1179,7 +1200,7 @@ def show_facts(
     explorer.words.notes.value = "".join(f"<div class=emb-note>{html.escape(note)}</div>" for note in notes)
     explorer.words.line.value = f"<code>{html.escape(explorer.python())}</code>"
 
-# %% ../nbs/08_explorer.ipynb #960e23bc
+# %% ../nbs/08_explorer.ipynb #76c3d3c0
 def pictures_in(
     folder: str | Path,  # Class folders, or just pictures
 ):  # ImageSet, or a list of paths
