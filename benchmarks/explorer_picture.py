@@ -42,7 +42,7 @@ def main(model, folder, kind, name, out, width=1320, height=1180, theme="light")
         home, port = Path(home), 8867
         cell = dict(cell_type="code", id="x", metadata={}, execution_count=None, outputs=[], source=SOURCE.format(model=model, folder=folder, kind=kind, name=name))
         (home/"x.ipynb").write_text(json.dumps(dict(cells=[cell], metadata=dict(kernelspec=dict(display_name="Python 3", name="python3")), nbformat=4, nbformat_minor=5)))
-        server = subprocess.Popen(server_command(home/"x.ipynb", False, port, "t", theme), env=environment(home), stderr=subprocess.DEVNULL)
+        server = subprocess.Popen(server_command(home/"x.ipynb", False, port, theme), env=environment(home), stderr=subprocess.DEVNULL)
         try:
             while not answers(port): time.sleep(.2)
             page = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS).new_page(viewport=dict(width=int(width), height=int(height)))

@@ -71,7 +71,7 @@ def in_browser(n: int) -> None:
         home, port = Path(home), 8868
         cell = dict(cell_type="code", id="x", metadata={}, execution_count=None, outputs=[], source=SOURCE.format(here=str(Path(__file__).parent)))
         (home/"x.ipynb").write_text(json.dumps(dict(cells=[cell], metadata=dict(kernelspec=dict(display_name="Python 3", name="python3")), nbformat=4, nbformat_minor=5)))
-        server = subprocess.Popen(server_command(home/"x.ipynb", False, port, "t"), env=environment(home), stderr=subprocess.DEVNULL)
+        server = subprocess.Popen(server_command(home/"x.ipynb", False, port), env=environment(home), stderr=subprocess.DEVNULL)
         try:
             while not answers(port): time.sleep(.2)
             p = Page(playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS).new_page(viewport=dict(width=1280, height=1400)), "speed")

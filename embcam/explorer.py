@@ -952,7 +952,7 @@ class Explorer(VBox):
         self._ask(self.view)
 
     def _ask(self, view: View) -> None:
-        self.view, self.asked_at = view, time.perf_counter()
+        self.view, self.asked_at, self.words.saved.value = view, time.perf_counter(), ""
         self._queue("draw", self.draw)
 
     def _queue(self, kind: str, job: Callable) -> None:
@@ -1240,15 +1240,14 @@ def server_command(
     notebook: Path,  # To show
     lab: bool,  # In JupyterLab, not in Voila
     port: int,  # To listen at
-    token: str,  # That the page asks for
     theme: str = "light",  # Of Voila: "light" or "dark"
 ) -> list[str]:
-    "Voila or JupyterLab on 127.0.0.1, with a token."
+    "Voila or JupyterLab on 127.0.0.1; its token comes in JUPYTER_TOKEN, since others on the machine can read a command line."
     name = "jupyterlab" if lab else "voila"
     if importlib.util.find_spec(name) is None: raise ImportError(f'{"JupyterLab" if lab else "Voila"} is not installed: pip install "embcam[app]".')
-    if not lab: return [sys.executable, "-m", name, str(notebook), "--no-browser", "--Voila.ip=127.0.0.1", f"--port={port}", f"--token={token}", f"--theme={theme}"]
+    if not lab: return [sys.executable, "-m", name, str(notebook), "--no-browser", "--Voila.ip=127.0.0.1", f"--port={port}", "--Voila.auto_token=True", f"--theme={theme}"]
     return [sys.executable, "-m", name, "--no-browser", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0",
-            f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={notebook.parent}"]
+            f"--ServerApp.root_dir={notebook.parent}"]
 
 
 def serve(
@@ -1269,7 +1268,8 @@ def serve(
     with tempfile.TemporaryDirectory(prefix="embcam-explorer-") as home:
         notebook, token = Path(home)/"explorer.ipynb", secrets.token_urlsafe(16)
         notebook.write_text(explorer_notebook(model, folder))
-        server = subprocess.Popen(server_command(notebook, lab, port, token, theme), env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
+        environment = os.environ | dict(JUPYTER_TOKEN=token, PYTHONPATH=os.pathsep.join(filter(None, sys.path)))
+        server = subprocess.Popen(server_command(notebook, lab, port, theme), env=environment)
         try:
             while not answers(port):
                 if server.poll() is not None: raise RuntimeError(f"The server ended with code {server.returncode}; it says why above.")

@@ -65,11 +65,11 @@ def prepare(home: Path) -> None:
 
 
 def environment(home: Path) -> dict:
-    "No settings of this user, no news, one thread for each."
+    "No settings of this user, no news, a token."
     settings = home/"settings"/"@jupyterlab"/"apputils-extension"
     settings.mkdir(parents=True, exist_ok=True)
     (settings/"notification.jupyterlab-settings").write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}))
-    return os.environ | dict(JUPYTER_CONFIG_DIR=f"{home}/cfg", JUPYTERLAB_SETTINGS_DIR=f"{home}/settings", JUPYTERLAB_WORKSPACES_DIR=f"{home}/ws",
+    return os.environ | dict(JUPYTER_CONFIG_DIR=f"{home}/cfg", JUPYTERLAB_SETTINGS_DIR=f"{home}/settings", JUPYTERLAB_WORKSPACES_DIR=f"{home}/ws", JUPYTER_TOKEN="t",
                              PYTHONPATH=os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]))
 
 
@@ -92,7 +92,7 @@ def lab(home: Path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = server_command(home/"explorer.ipynb", True, port, "t") + ["--allow-root", "--LabApp.extension_manager=readonly", "--LabApp.expose_app_in_browser=True"]
+    command = server_command(home/"explorer.ipynb", True, port) + ["--allow-root", "--LabApp.extension_manager=readonly", "--LabApp.expose_app_in_browser=True"]
     with open(home/"lab.log", "w") as log: server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment(home))
     try:
         for _ in range(300):
