@@ -10,7 +10,8 @@ __all__ = ['LINEAR', 'UNKNOWN', 'ANSWERS', 'EDGE', 'CSS', 'RANKING_NAMES', 'QUES
            'OneAtATime', 'shared', 'forecast_html', 'bars_html', 'facts_html', 'caption_html', 'knobs_for',
            'question_of', 'view_of', 'Panels', 'Switches', 'Forecast', 'forecast', 'Gallery', 'FeatureCard', 'Explorer',
            'in_words', 'by_chance', 'card', 'helped', 'arranged', 'show_picture', 'show_maps', 'show_facts',
-           'pictures_in', 'open_explorer', 'explorer_notebook', 'server_command', 'serve', 'answers', 'stop']
+           'pictures_in', 'model_and_pictures', 'open_explorer', 'explorer_notebook', 'server_command', 'serve',
+           'answers', 'stop']
 
 # %% ../nbs/08_explorer.ipynb #8a77b3a2
 import base64
@@ -1212,16 +1213,27 @@ def pictures_in(
     raise ValueError(f"{folder} holds no pictures.")
 
 
+def model_and_pictures(
+    model: str | Path | None,  # Folder made by `EmbeddingClassifier.save`
+    folder: str | Path | None,  # Pictures
+) -> tuple:  # (classifier, pictures)
+    "Read both, or say what is wrong with them."
+    if model is None or folder is None: raise ValueError("Name a model and a folder of pictures, or neither.")
+    return EmbeddingClassifier.load(model), pictures_in(folder)
+
+
 def open_explorer(
     model: str | Path | None = None,  # Folder made by `EmbeddingClassifier.save`; None: fit on drawn logos
     folder: str | Path | None = None,  # Pictures; None: drawn logos
     n: int = 240,  # Number of logos
 ) -> Explorer:
     "An explorer of a saved model on a folder of pictures, or of drawn logos."
-    logos = make_logos(n, seed=0, progress=False) if folder is None or model is None else None
-    train, test = (None, None) if logos is None else logos.split(seed=0)
-    clf = EmbeddingClassifier(Backbone("resnet18"), progress=False).fit(train) if model is None else EmbeddingClassifier.load(model)
-    return Explorer(Explainer(clf), test if folder is None else pictures_in(folder), train if model is None else None)
+    if model is not None or folder is not None:
+        clf, pictures = model_and_pictures(model, folder)
+        return Explorer(Explainer(clf), pictures)
+    train, test = make_logos(n, seed=0, progress=False).split(seed=0)
+    clf = EmbeddingClassifier(Backbone("resnet18"), progress=False).fit(train)
+    return Explorer(Explainer(clf), test, train)
 
 
 def explorer_notebook(
@@ -1260,8 +1272,7 @@ def serve(
     started: Callable = print,  # Told the address once
 ) -> int:  # Exit code of the server
     "Start the explorer on 127.0.0.1, with a token, until Ctrl+C."
-    if model is not None: EmbeddingClassifier.load(model)  # what is wrong is said here, not in a browser
-    if folder is not None: pictures_in(folder)
+    if model is not None or folder is not None: model_and_pictures(model, folder)  # what is wrong is said here, not in a browser
     with socket.socket() as free:
         free.bind(("127.0.0.1", port))
         port = free.getsockname()[1]
