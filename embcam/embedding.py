@@ -342,7 +342,7 @@ def fetch_timm(
         except hub.errors.LocalEntryNotFoundError:
             if not online(hub.constants.ENDPOINT): raise
             file = hub.hf_hub_download(**where)
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # the client's, its transport's, or the disk's
         raise WeightsError(f"{where['filename']} of {where['repo_id']} is not in Hugging Face's cache and could not be downloaded from {hub.constants.ENDPOINT}. "
                            "Pass the path of a copy, a state dict, or weights=None for untrained weights.") from error
     network = timm_network(arch, pretrained=True, pretrained_cfg_overlay=dict(file=file, custom_load=False))
@@ -385,7 +385,7 @@ def promoted(
     small = {tensor.dtype for tensor in network.state_dict().values()} & {torch.float16, torch.bfloat16}
     if not small: return network
     warnings.warn(f"{type(network).__name__} has {' and '.join(sorted(str(dtype) for dtype in small))} weights: embcam works on a float32 copy, "
-                  "since maps need its precision.", stacklevel=5)
+                  "since maps need its precision.", stacklevel=4)
     return network.float()
 
 
@@ -406,7 +406,7 @@ def build_network(
     elif isinstance(arch, nn.Module): named = "as given"
     else:
         named = f"untrained weights (seed {seed})"
-        warnings.warn(f"{arch} has untrained weights: maps show how embcam works, not what matters in a picture.", stacklevel=4)
+        warnings.warn(f"{arch} has untrained weights: maps show how embcam works, not what matters in a picture.", stacklevel=3)
     return network, name, named, preset
 
 # %% ../nbs/01_embedding.ipynb #aa23a835
