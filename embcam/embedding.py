@@ -166,12 +166,16 @@ def last_blocks(
     grids: dict,  # From `find_grids`
 ) -> list[str]:  # At most four names, in order
     "Find the last block of each resolution."
-    blocks, shape = [], {name: hw for name, (_, (_, *hw)) in grids.items()}
-    for name, child in network.named_children():
-        inner = [f"{name}.{n}" for n, _ in child.named_children()]
-        blocks += inner if len({tuple(shape[n]) for n in inner if n in shape}) > 2 else [name]  # a trunk: look inside
-    modules = dict(network.named_modules())
-    last = {shape[name][0]: name for name in blocks if name in shape and shape[name][0] > 1 and not isinstance(modules[name], PASSING)}
+    side, last = {name: shape[1] for name, (_, shape) in grids.items()}, {}
+
+    def blocks(above, module):
+        for name, child in module.named_children():
+            inner = {f"{above}{name}.{n}": c for n, c in child.named_children()}
+            if len({side[n] for n in inner if n in side}) > 2: yield from inner.items()  # a trunk
+            elif above + name in side: yield above + name, child
+            else: yield from blocks(f"{above}{name}.", child)
+    for name, module in blocks("", network):
+        if side.get(name, 1) > 1 and not isinstance(module, PASSING): last[side[name]] = name
     return list(last.values())[-4:]
 
 
@@ -197,7 +201,7 @@ def reaching(
         with recorded(network, names, layouts, patch_grid(network, (size, size))) as found: output = network(x)
         found = {name: grid for name, grid in found.items() if grid.requires_grad}
         if not found or not output.requires_grad: return []
-        gradients = torch.autograd.grad(output, list(found.values()), noise(network, *output.shape), allow_unused=True)
+        gradients = torch.autograd.grad(output, list(found.values()), noise(network, *output.shape).to(output), allow_unused=True)
     return [name for name, gradient in zip(found, gradients) if gradient is not None and gradient.any()]
 
 
@@ -208,10 +212,9 @@ def find_stages(
 ) -> dict:  # {name: grid (h, w)}, at most four, in order
     "Choose the layers to draw maps at: the last of each resolution, or four evenly spaced blocks up to the last that reaches the embedding."
     names, row = last_blocks(network, grids), longest_row(network, grids)
-    if len(names) < 2 < len(row):
-        names = reaching(network, row, grids, size)
-        names = names[::-max(1, (len(names) - 1)//3)][:4][::-1]
-    else: names = reaching(network, names, grids, size)
+    isotropic = len(names) < 2 < len(row)
+    names = reaching(network, row if isotropic else names, grids, size)
+    if isotropic: names = names[::-max(1, (len(names) - 1)//3)][:4][::-1]  # from the last one backwards
     return {name: grids[name][1][1:] for name in names}
 
 # %% ../nbs/01_embedding.ipynb #e751e751
@@ -546,8 +549,9 @@ def choose_layers(
     "The layers to draw maps at; ValueError, with the layers that can be used, for a name that cannot."
     names = tuple(stages if wanted is None else [wanted] if isinstance(wanted, str) else wanted)
     own, modules = type(network).__name__, dict(network.named_modules())
-    if not names: raise ValueError(f"{own} has no layer that can carry a map: name some as target_layers, or take larger pictures.")
-    reached = {*stages, *(reaching(network, [name for name in names if name in grids], grids, size) if wanted is not None else ())}
+    if not names: raise ValueError(f"{own} has no layer that can carry a map: name some as target_layers, take larger pictures, or see whether its embedding depends on the picture at all.")
+    others = [name for name in names if name in grids and name not in stages]
+    reached = {*stages, *(reaching(network, others, grids, size) if others else ())}
     for name in names:
         if name in reached: continue
         if name not in modules: raise ValueError(f"No module {name!r} in {own}; its stages are {', '.join(stages)}.")
