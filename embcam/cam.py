@@ -197,7 +197,7 @@ def package_maps(
     "Run a class of the grad-cam package for each target and keep its maps as they are before ReLU and scaling."
     if not all(map(callable, targets)): raise ValueError("Methods of the grad-cam package need targets that can be called on the network's output.")
     method, modules, maps = package_class(method), dict(trace.network.named_modules()), {layer: [] for layer in trace.activations}
-    with torch.inference_mode(False), torch.enable_grad(), numpy_seed(0):
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(trace.output.device.type, enabled=False), numpy_seed(0):
         for layer, target in product(maps, targets):
             with method(trace.network, [modules[layer]], **package_options(trace, layer, method)) as cam:
                 inner, raw = cam.get_cam_image, []
@@ -222,7 +222,7 @@ def activation_maps(
     gradients = np.stack([target.gradient(trace.embedding) for target in todo])
     if isinstance(method, str) and method in CAM_METHODS:
         activations = {layer: a[0].detach().float() for layer, a in trace.activations.items()}
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(trace.output.device.type, enabled=False):  # float32, whatever the caller prefers
             maps = {layer: CAM_METHODS[method](activations[layer], G) for layer, G in layer_gradients(trace, gradients).items()}
     else: maps = package_maps(trace, todo, method)
     spoken = torch.as_tensor(gradients.any(1))[:, None, None]  # a silent target draws nothing, whatever the method

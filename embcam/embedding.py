@@ -608,7 +608,7 @@ def embed_all(
 
     def flush(shape):
         rows, keys, inputs = zip(*waiting.pop(shape))
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast(backbone.device.type, enabled=False):
             x = torch.stack(inputs).to(backbone.device, kind(backbone.network).dtype)
             embeddings[list(rows)] = backbone.network(x).float().cpu().numpy()
         if backbone.cache is not None: backbone.cache.update((key, embeddings[row].copy()) for row, key in zip(rows, keys))
@@ -683,7 +683,7 @@ class Backbone:
     def trace(self, image) -> Trace:
         "One forward pass over one picture (path, array or PIL image) that keeps what maps need."
         picture = open_image(image)
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), torch.autocast(self.device.type, enabled=False):
             x, frame = self.prepare(picture)
             x = x[None].to(self.device, kind(self.network).dtype).requires_grad_()
             with recorded(self.network, self.target_layers, self.layouts, patch_grid(self.network, frame.size)) as grids: output = self.network(x)
