@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['STYLE', 'PAPER_TABLE_2', 'Trust', 'Neighbourhood', 'Explanation', 'reading_notes', 'figure_jpeg', 'Explainer',
            'picture_name', 'target_name', 'explain_trace', 'random_targets', 'rank_correlation', 'judge', 'fitted',
-           'draw_explanation', 'color_scale', 'draw_features', 'thumbnail', 'page', 'picture_tag', 'describe', 'Html',
-           'bar', 'table', 'explanation_html', 'folder_name', 'save_explanation', 'explanation_grid', 'strategy_grid',
-           'similarities', 'similarity_table', 'beside_paper', 'Sweep', 'sweep', 'split_maps', 'draw_sweep']
+           'draw_explanation', 'short', 'color_scale', 'draw_features', 'thumbnail', 'page', 'picture_tag', 'describe',
+           'Html', 'bar', 'table', 'often_in_top', 'explanation_html', 'folder_name', 'save_explanation',
+           'explanation_grid', 'strategy_grid', 'similarities', 'similarity_table', 'beside_paper', 'Sweep', 'sweep',
+           'split_maps', 'draw_sweep']
 
 # %% ../nbs/06_explain.ipynb #f773b2e0
 import base64
@@ -405,12 +406,13 @@ def judge(
     ex: Explanation,  # To judge
     repeats: int = 5,  # Seeds of the ranking
 ) -> Trust:
-    "Repeat the ranking over seeds, compare the map with those of random features, and measure the forecast's doubt."
+    """Repeat the ranking over seeds, compare the map with those of random features, and measure the forecast's doubt.
+    Where more than half of all features are kept, stability is that of the upper half: any ranking has the same top K of K."""
     first, second, *_ = sorted(ex.probabilities.values(), reverse=True)
     chance, seed = explainer.ranking in ("lime", "permutation") if isinstance(explainer.ranking, str) else callable(explainer.ranking), explainer.random_state
     label, versus = (None, None) if ex.ranking is None else (ex.label, ex.ranking.versus)
     def again(s): return ex.ranking if s == seed else explainer.rank(ex.embedding, label, versus, s)
-    steady = stability(again, max(1, len(ex.top)), repeats, seed) if chance and ex.ranking is not None else None
+    steady = stability(again, max(1, min(len(ex.top), len(ex.ranking)//2)), repeats, seed) if chance and ex.ranking is not None else None
     others, special = random_targets(explainer, ex), None
     if others:
         maps, frame = activation_maps(trace, others, explainer.method), ex.frame.limited(64)
@@ -449,7 +451,7 @@ def draw_explanation(
     axes[0].set_axis_off()
     axes[0].set_title(textwrap.fill(ex.forecast, 24), fontsize=9)
     for ax, layer in zip(axes[1:], layers):
-        show_map(picture, maps[layer], ax, f"{layer}\nevidence {ex.evidence[layer]:.2f}", ex.no_evidence(layer) or "", mask,
+        show_map(picture, maps[layer], ax, f"{short(layer)}\nevidence {ex.evidence[layer]:.2f}", ex.no_evidence(layer) or "", mask,
                  vmax=None if ex.scale is None else 1)
     label = "positive relevance\n/ " + ("largest of the map" if ex.scale is None else "reference pictures")
     color_scale(figure, ScalarMappable(cmap="inferno"), axes[1:len(layers) + 1], label)
@@ -467,13 +469,22 @@ def draw_explanation(
     return figure
 
 
+def short(
+    layer: str,  # Dotted name, such as "encoder.layers.encoder_layer_10"
+    most: int = 16,  # Characters
+) -> str:  # Its last parts, as many as fit
+    "A layer's name for a narrow title."
+    while len(layer) > most and "." in layer: layer = layer.split(".", 1)[1]
+    return layer
+
+
 def color_scale(figure, colours, axes: list, label: str) -> None:
     "A small colour bar beside some axes."
     bar = figure.colorbar(colours, ax=axes, shrink=.6, aspect=15, pad=.01)
     bar.set_label(label, fontsize=8)
     bar.ax.tick_params(labelsize=7)
 
-# %% ../nbs/06_explain.ipynb #ff93e509
+# %% ../nbs/06_explain.ipynb #92c3af25
 def draw_features(
     ex: Explanation,  # Whose top features to draw
     images=None,  # The training pictures, in the order of `fit`; without them only this picture's maps are drawn
@@ -518,7 +529,7 @@ def thumbnail(
     "Scale a picture down to at most `side` pixels."
     return fitted(picture, Frame.fit(picture.shape[:2], side).limited(side).picture)
 
-# %% ../nbs/06_explain.ipynb #eac2f040
+# %% ../nbs/06_explain.ipynb #97b491e8
 STYLE = """
 :root { color-scheme: light dark; --line: color-mix(in srgb, currentColor 20%, transparent); }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
@@ -550,7 +561,7 @@ def picture_tag(
     data = base64.b64encode(buffer.getvalue()).decode()
     return f'<figure><img alt="{html.escape(caption)}" src="data:image/jpeg;base64,{data}"><figcaption>{html.escape(caption)}</figcaption></figure>'
 
-# %% ../nbs/06_explain.ipynb #663a9b0f
+# %% ../nbs/06_explain.ipynb #223997f4
 def describe(
     ex: Explanation,  # To describe
 ) -> dict:  # Plain numbers and strings, for JSON
@@ -565,7 +576,9 @@ def describe(
     trust = None if ex.trust is None else dict(
         margin=ex.trust.margin, distance=ex.trust.distance, farther=ex.trust.farther, specificity=ex.trust.specificity,
         overlap=None if ex.trust.stability is None else ex.trust.stability.overlap,
-        in_top=None if ex.trust.stability is None else dict(zip(map(str, ex.trust.stability.features.tolist()), ex.trust.stability.share.tolist())))
+        in_top=None if ex.trust.stability is None else {
+            str(f): dict(share=float(p), low=float(low), high=float(high))
+            for f, p, low, high in zip(*(getattr(ex.trust.stability, part) for part in ("features", "share", "low", "high")))})
     return dict(name=ex.name, prediction=ex.prediction, probabilities={str(c): p for c, p in ex.probabilities.items()}, label=ex.label,
                 versus=None if ranking is None else ranking.versus, asked=ex.asked, method=ex.method, similarity=ex.similarity, evidence=ex.evidence,
                 trust=trust, notes=ex.notes(), settings=ex.settings, ranked_by=None if ranking is None else ranking.method, ranking=ranked)
@@ -587,6 +600,11 @@ def table(rows: list, head: Sequence[str] = ()) -> str:
     return "<table>" + "".join(f"<tr>{line}" for line in lines + ["".join(f"<td>{cell(text)}" for text in row) for row in rows]) + "</table>"
 
 
+def often_in_top(how: dict | None) -> str:
+    "A share with its interval, in words."
+    return "0%" if how is None else f"{how['share']:.0%} ({how['low']:.0%} to {how['high']:.0%})"
+
+
 def explanation_html(
     ex: Explanation,  # To describe
     panels: dict,  # {title: picture (h, w, 3) uint8}
@@ -601,7 +619,7 @@ def explanation_html(
         most = max(abs(r["weight"]) for r in told["ranking"]) or 1
         often = (told["trust"] or {}).get("in_top") or {}
         rows = [(r["feature"], f"{r['weight']:+.4f}", bar(abs(r["weight"])/most, r["weight"] < 0), f"{r['value']:.3f}", "absent" if r["absent"] else "",
-                 f"{often.get(str(r['feature']), 0):.0%}" if often else "") for r in told["ranking"] if r["top"]]
+                 often_in_top(often.get(str(r["feature"]))) if often else "") for r in told["ranking"] if r["top"]]
         versus = "" if told["versus"] is None else f", not {told['versus']}"
         body += [f"<h2>Why {e(str(ex.label) + versus)}?</h2>",
                  table(rows, ["feature", f"weight ({told['ranked_by']})", "", "value here", "", "in the top, over seeds" if often else ""]),
@@ -621,7 +639,7 @@ def explanation_html(
                  "The scale was fixed from reference pictures: brightness can be compared.</p>")]
     return page(f"{ex.name}: {ex.prediction}", "".join(body))
 
-# %% ../nbs/06_explain.ipynb #59796825
+# %% ../nbs/06_explain.ipynb #fac285d3
 def folder_name(
     name: str,  # Of a picture, perhaps with folders
 ) -> str:  # One safe name for a folder, at most 100 bytes
@@ -657,7 +675,7 @@ def save_explanation(
         (part/"explanation.json").write_text(json.dumps(describe(ex), ensure_ascii=False, indent=1), encoding="utf-8")
     return path
 
-# %% ../nbs/06_explain.ipynb #9eadef0a
+# %% ../nbs/06_explain.ipynb #1b740246
 def explanation_grid(
     explanations: Sequence[Explanation],  # A row each
     titles: Sequence[str],  # What to write beside each row
@@ -680,11 +698,12 @@ def explanation_grid(
         row[0].set_ylabel(title, fontsize=9)
         for ax, layer in zip(row[1:], layers):
             show_map(picture, maps[layer], ax, None, ex.no_evidence(layer) or "", mask, vmax=1 if shared or ex.scale else None)
-    for ax, title in zip(axes[0], ["picture", *layers]): ax.set_title(title, fontsize=9)
+    for ax, title in zip(axes[0], ["picture", *map(short, layers)]): ax.set_title(title, fontsize=9)
     label = f"positive relevance / largest of the {'layer' if shared else 'map'}"
     figure.colorbar(ScalarMappable(cmap="inferno"), ax=axes[:, 1:], shrink=min(1, 2/rows + .2), pad=.01, label=label)
     settings = explanations[0].settings
-    figure.suptitle(f"{settings['backbone']}, {settings['weights']}, {explanations[0].method}", fontsize=10)
+    methods = ", ".join(dict.fromkeys(ex.method for ex in explanations))
+    figure.suptitle(f"{settings['backbone']}, {settings['weights']}, {methods}", fontsize=10)
     return figure
 
 
@@ -706,7 +725,7 @@ def strategy_grid(
     outlines = None if masks is None else [mask for mask, group in zip(masks, groups) for _ in group]
     return explanation_grid(explanations, titles, outlines, shared)
 
-# %% ../nbs/06_explain.ipynb #53bdd8aa
+# %% ../nbs/06_explain.ipynb #7c7f51f2
 def similarities(
     explainer: Explainer,  # Its ranking and top are used
     images,  # ImageSet with labels
@@ -734,7 +753,7 @@ def similarity_table(
     table = values.groupby(["strategy", "class"], sort=False)["similarity"].agg(["mean", "std", "count"]).rename(columns={"count": "n"})
     return table.loc[[strategy.name for strategy in strategies]]
 
-# %% ../nbs/06_explain.ipynb #5f13e83d
+# %% ../nbs/06_explain.ipynb #0d0e72fe
 PAPER_TABLE_2 = {  # (strategy, class): mean and standard deviation over 679, 58 and 143 test pictures
     ("TOZ", "good"): (.27, .01), ("TOZ", "double-printed"): (.31, .02), ("TOZ", "interrupted"): (.27, .01),
     ("TZZ", "good"): (.21, .04), ("TZZ", "double-printed"): (.24, .03), ("TZZ", "interrupted"): (.22, .04),
@@ -752,7 +771,7 @@ def beside_paper(
     frame.index = pd.MultiIndex.from_tuples(frame.index, names=["strategy", "class"])
     return frame
 
-# %% ../nbs/06_explain.ipynb #5f9303e1
+# %% ../nbs/06_explain.ipynb #02bd2a7a
 @dataclass(frozen=True, eq=False)
 class Sweep:
     "What `sweep` found."
