@@ -242,9 +242,11 @@ def feature_maps(
     trace,  # A forward pass from `Backbone.trace`
     features: Sequence[int],  # Ids of n features
     method: str = "gradcam",  # A key of CAM_METHODS
+    layers: Sequence[str] | None = None,  # Which layers; default all of the trace
     chunk: int = 25,  # Features in one batched backward pass
 ) -> dict:  # {layer: signed maps (n, h, w) float32}
-    "A map for each feature at every layer."
+    "A map for each feature at every layer that is asked for."
+    trace = replace(trace, activations={layer: a for layer, a in trace.activations.items() if layers is None or layer in layers})
     d, features = len(trace.embedding), np.asarray(features, int)
     if features.size and not (0 <= features.min() and features.max() < d):
         raise ValueError(f"There is no feature {features.min() if features.min() < 0 else features.max()}: the embedding has {d} values.")

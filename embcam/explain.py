@@ -34,7 +34,7 @@ from tqdm.auto import tqdm
 
 from .cam import CAM_METHODS, CosineTarget, LinearTarget, activation_maps, combine, evidence, feature_maps, heat, overlay, package_class, show_map
 from .classify import EmbeddingClassifier, new_folder, relative_names
-from .data import SUFFIXES
+from .data import SUFFIXES, open_image
 from .embedding import Frame
 from .features import RANKINGS, SLOPES, Ranking, Stability, absent_features, add_slopes, class_probabilities, rank_features, stability
 from .masking import TOZ, TRR, TZZ, ImputationStrategy, as_strategy, impute, similarity
@@ -149,10 +149,10 @@ class Explanation:
         if self.ranking is None or self.ranking.absent is None: return np.array([], int)
         return np.array([f for f, gone in zip(self.ranking.features, self.ranking.absent) if gone and f in self.top], int)
 
-    def feature_maps(self, ids: Sequence[int] | None = None, method: str = "gradcam") -> dict:
+    def feature_maps(self, ids: Sequence[int] | None = None, method: str = "gradcam", layers: Sequence[str] | None = None) -> dict:
         "{layer: signed maps (n, h, w)}: one map for each feature, default the top ones; see `cam.feature_maps`."
         trace = self.explainer.classifier.backbone.trace(self.picture)
-        return feature_maps(trace, self.top if ids is None else ids, method)
+        return feature_maps(trace, self.top if ids is None else ids, method, layers)
 
     def notes(self) -> list[str]:
         "What a reader must know before believing the maps."
@@ -500,7 +500,7 @@ def draw_features(
         raise ValueError(f"images must be the {len(background)} training pictures in the order of fit, not {len(sources)}.")
     if layer not in ex.grids: raise ValueError(f"layer={layer!r}: choose {', '.join(map(repr, ex.grids))}.")
     ids = sorted(ex.top[:k].tolist(), key=lambda f: f in ex.absent)
-    maps, n = ex.feature_maps(ids)[layer], 0 if sources is None else n
+    maps, n = ex.feature_maps(ids, layers=[layer])[layer], 0 if sources is None else n
     weights = dict(zip(ex.ranking.features.tolist(), ex.ranking.weights))
     figure, axes = plt.subplots(len(ids), 1 + 2*n, figsize=(1.5*(1 + 2*n) + 1.4, 1.6*len(ids) + .3), squeeze=False, layout="constrained")
     for f, row, grid in zip(ids, axes, maps):
@@ -511,10 +511,10 @@ def draw_features(
         row[0].set_ylabel(f"feature {f}{' (absent)' if f in ex.absent else ''}\nweight {weights[f]:+.3g}\nabove {below:.0%}", fontsize=8)
         order = np.argsort(-background[:, f], kind="stable")
         for ax, i in zip(row[1:], [*order[:n], *order[len(order) - n:]] if n else []):
-            trace = backbone.trace(sources[i])
-            small = trace.frame.limited(240)
-            if i in order[:n]: show_map(thumbnail(trace.picture), small.to_picture(feature_maps(trace, [f])[layer][0]), ax)
-            else: ax.imshow(thumbnail(trace.picture))
+            if i in order[:n]:
+                trace = backbone.trace(sources[i])
+                show_map(thumbnail(trace.picture), trace.frame.limited(240).to_picture(feature_maps(trace, [f], layers=[layer])[layer][0]), ax)
+            else: ax.imshow(thumbnail(open_image(sources[i])))
             ax.set_axis_off()
     axes[0, 0].set_title("here", fontsize=9)
     if n: axes[0, 1 + n//2].set_title("excited most", fontsize=9), axes[0, 1 + n + n//2].set_title("excited least", fontsize=9)
