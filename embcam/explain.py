@@ -622,7 +622,7 @@ def explanation_html(
                  often_in_top(often.get(str(r["feature"]))) if often else "") for r in told["ranking"] if r["top"]]
         versus = "" if told["versus"] is None else f", not {told['versus']}"
         body += [f"<h2>Why {e(str(ex.label) + versus)}?</h2>",
-                 table(rows, ["feature", f"weight ({told['ranked_by']})", "", "value here", "", "in the top, over seeds" if often else ""]),
+                 table(rows, ["feature", f"weight ({told['ranked_by']})", "", "value here", "", f"in the top {ex.trust.stability.k}, over seeds" if often else ""]),
                  "<p class=quiet>Red speaks for the class, blue against it. An absent feature matters because its value is low: no map can locate it.</p>"]
     if ex.trust:
         special = ex.trust.specificity or {}
