@@ -24,10 +24,10 @@ from embcam.masking import TOZ, TRR, TZZ, similarity
 
 def pixel_auc(classifier, rankings, images):
     "Pixel AUC of every defective picture, strategy and layer."
-    energy, rows = Explainer(classifier, ranking=classifier.selection_, target=EnergyTarget()), []
+    energy, rows = Explainer(classifier, ranking=classifier.selection_, target=EnergyTarget(), method="gradcam", trust=False), []
     for sample, source, ranking in zip(tqdm(images, desc="maps"), images.images, rankings):
         if sample.mask is None or not sample.mask.any(): continue
-        for ex in Explainer(classifier, ranking=ranking).strategies(source) + [energy(source)]:
+        for ex in Explainer.paper(classifier, ranking=ranking).strategies(source) + [energy(source)]:
             rows += [(sample.name, ex.asked, layer, roc_auc_score(sample.mask.ravel(), heat.ravel())) for layer, heat in ex.heatmaps().items()]
     return pd.DataFrame(rows, columns=["name", "target", "layer", "auc"])
 
@@ -36,7 +36,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
     parser.add_argument("--backbone", default="resnet18")
-    parser.add_argument("--weights")
+    parser.add_argument("--weights", default="auto")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--cache")
     args = parser.parse_args()

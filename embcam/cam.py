@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PARALLEL', 'ROUNDING', 'CAM_METHODS', 'CosineTarget', 'LinearTarget', 'EnergyTarget', 'layer_gradients',
            'weighted_sum', 'gradcam', 'hirescam', 'layercam', 'xgradcam', 'gradcam_plusplus', 'eigengradcam',
-           'package_class', 'numpy_seed', 'package_maps', 'activation_maps', 'pooled_layer', 'feature_maps', 'evidence',
-           'heat', 'combine', 'overlay', 'show_map']
+           'package_class', 'numpy_seed', 'package_options', 'package_maps', 'activation_maps', 'pooled_layer',
+           'feature_maps', 'evidence', 'heat', 'combine', 'overlay', 'show_map']
 
 # %% ../nbs/04_cam.ipynb #536f752d
 import textwrap
@@ -14,6 +14,8 @@ import warnings
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from inspect import signature
 from itertools import product
 
 import numpy as np
@@ -175,21 +177,35 @@ def numpy_seed(seed: int):
     finally: np.random.set_state(state)
 
 
+def package_options(
+    trace,  # A forward pass
+    layer: str,  # One of its layers
+    method: type,  # A CAM class of the grad-cam package
+) -> dict:  # Arguments for it
+    "Tell the package how to see a layer's grid, where that is not its own way."
+    if trace.layouts[layer] == "channels first": return {}
+    from pytorch_grad_cam.ablation_layer import AblationLayerVit
+    ablation = {"ablation_layer": AblationLayerVit()} if "ablation_layer" in signature(method).parameters else {}
+    return {"reshape_transform": partial(trace.as_grid, layer), **ablation}
+
+
 def package_maps(
-    trace,  # A forward pass, with `input`, `network` and `activations`
+    trace,  # A forward pass from `Backbone.trace`
     targets: Sequence,  # Targets that can be called on the network's output
     method: str | type,  # For `package_class`
 ) -> dict:  # {layer: (T, h, w) tensor}
     "Run a class of the grad-cam package for each target and keep its maps as they are before ReLU and scaling."
     if not all(map(callable, targets)): raise ValueError("Methods of the grad-cam package need targets that can be called on the network's output.")
-    modules, maps = dict(trace.network.named_modules()), {layer: [] for layer in trace.activations}
-    with torch.inference_mode(False), torch.enable_grad(), numpy_seed(0):
+    method, modules, maps = package_class(method), dict(trace.network.named_modules()), {layer: [] for layer in trace.activations}
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(trace.output.device.type, enabled=False), numpy_seed(0):
         for layer, target in product(maps, targets):
-            with package_class(method)(trace.network, [modules[layer]]) as cam:
+            with method(trace.network, [modules[layer]], **package_options(trace, layer, method)) as cam:
                 inner, raw = cam.get_cam_image, []
                 cam.get_cam_image = lambda *args, **kwargs: raw.append(inner(*args, **kwargs)) or raw[-1]
-                cam(trace.input.detach().clone().requires_grad_(), [target])
-            if not raw: raise ValueError(f"{package_class(method).__name__} makes no map for a single layer.")
+                handle = modules[layer].register_forward_hook(lambda module, args, output: output.clone())  # the package keeps the original
+                try: cam(trace.input.detach().clone().requires_grad_(), [target])
+                finally: handle.remove()
+            if not raw: raise ValueError(f"{method.__name__} makes no map for a single layer.")
             map_ = raw[0] if isinstance(raw[0], torch.Tensor) else torch.from_numpy(np.asarray(raw[0]))
             maps[layer].append(map_[0].detach().float().cpu())
     return {layer: torch.stack(m) for layer, m in maps.items()}
@@ -206,7 +222,7 @@ def activation_maps(
     gradients = np.stack([target.gradient(trace.embedding) for target in todo])
     if isinstance(method, str) and method in CAM_METHODS:
         activations = {layer: a[0].detach().float() for layer, a in trace.activations.items()}
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(trace.output.device.type, enabled=False):  # float32, whatever the caller prefers
             maps = {layer: CAM_METHODS[method](activations[layer], G) for layer, G in layer_gradients(trace, gradients).items()}
     else: maps = package_maps(trace, todo, method)
     spoken = torch.as_tensor(gradients.any(1))[:, None, None]  # a silent target draws nothing, whatever the method
@@ -226,9 +242,11 @@ def feature_maps(
     trace,  # A forward pass from `Backbone.trace`
     features: Sequence[int],  # Ids of n features
     method: str = "gradcam",  # A key of CAM_METHODS
+    layers: Sequence[str] | None = None,  # Which layers; default all of the trace
     chunk: int = 25,  # Features in one batched backward pass
 ) -> dict:  # {layer: signed maps (n, h, w) float32}
-    "A map for each feature at every layer."
+    "A map for each feature at every layer that is asked for."
+    trace = replace(trace, activations={layer: a for layer, a in trace.activations.items() if layers is None or layer in layers})
     d, features = len(trace.embedding), np.asarray(features, int)
     if features.size and not (0 <= features.min() and features.max() < d):
         raise ValueError(f"There is no feature {features.min() if features.min() < 0 else features.max()}: the embedding has {d} values.")
@@ -243,7 +261,7 @@ def feature_maps(
         done[pooled] = cells[features]/cells[0].size
     return {layer: done[layer] for layer in trace.activations if layer in done}
 
-# %% ../nbs/04_cam.ipynb #8a4dc37f
+# %% ../nbs/04_cam.ipynb #4046a560
 def evidence(
     relevance: np.ndarray,  # Signed map, any shape
 ) -> float:  # Between 0 and 1; 0 where there is none
@@ -270,7 +288,7 @@ def combine(
     parts = [m/np.abs(m).max() for m in maps if m.any()] if signed else [heat(m) for m in maps if m.max() > 0]
     return np.mean(parts, axis=0, dtype=np.float32) if parts else np.zeros_like(maps[0])
 
-# %% ../nbs/04_cam.ipynb #e163f883
+# %% ../nbs/04_cam.ipynb #256f85c5
 def overlay(
     image,  # The picture: path, array or PIL image
     relevance: np.ndarray,  # Signed map, (h, w) of the picture; other sizes are resampled

@@ -295,7 +295,7 @@ def load_backbone(
     "Build the network that a model folder describes."
     names = ("size", "fit", "crop", "interpolation", "mean", "std", "target_layers", "seed")
     weights = path/"backbone.safetensors" if recipe["trained"] else None
-    if recipe["fit"] not in ("squash", "letterbox", "crop"): raise ModelError(f"{path/'model.json'} is damaged: fit {recipe['fit']!r}.")
+    if recipe["fit"] not in ("squash", "letterbox", "crop", "native"): raise ModelError(f"{path/'model.json'} is damaged: fit {recipe['fit']!r}.")
     try: backbone = Backbone(recipe["arch"], weights, **{name: recipe[name] for name in names}, **options)
     except WeightsError as error: raise ModelError(str(error)) from error
     except ValueError as error:

@@ -36,7 +36,6 @@ from PIL import Image, ImageFilter
 from scipy.ndimage import distance_transform_edt, gaussian_gradient_magnitude
 from scipy.sparse import coo_matrix, diags
 from scipy.sparse.linalg import splu
-from scipy.stats import spearmanr
 from sklearn.base import clone
 from sklearn.linear_model import Ridge
 from sklearn.metrics import auc, average_precision_score, roc_auc_score
@@ -46,7 +45,7 @@ from .cam import combine
 from .classify import EmbeddingClassifier
 from .data import ImageSet, open_image
 from .embedding import Backbone, weights_hash
-from .explain import Explainer, Explanation, fitted
+from .explain import Explainer, Explanation, fitted, rank_correlation
 from .features import Ranking, class_probabilities
 from .masking import similarity
 
@@ -543,7 +542,7 @@ def resemblance(
     flat = [np.ptp(m) == 0 for m in (a, b)]
     window = min(7, min(a.shape) - 1 + min(a.shape) % 2)
     longer = max(np.linalg.norm(a), np.linalg.norm(b))
-    return dict(spearman=float(all(flat)) if any(flat) else float(spearmanr(a, b, axis=None)[0]),
+    return dict(spearman=float(all(flat)) if any(flat) else rank_correlation(a, b),
                 ssim=float(structural_similarity(a, b, data_range=2, win_size=window)),
                 change=float(np.linalg.norm(a - b)/longer) if longer else 0.)
 

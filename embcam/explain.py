@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['STYLE', 'PAPER_TABLE_2', 'Trust', 'Neighbourhood', 'Explanation', 'reading_notes', 'figure_jpeg', 'Explainer',
            'picture_name', 'target_name', 'explain_trace', 'random_targets', 'rank_correlation', 'judge', 'fitted',
-           'draw_explanation', 'color_scale', 'draw_features', 'thumbnail', 'page', 'picture_tag', 'describe', 'Html',
-           'bar', 'table', 'explanation_html', 'folder_name', 'save_explanation', 'explanation_grid', 'strategy_grid',
-           'similarities', 'similarity_table', 'beside_paper', 'Sweep', 'sweep', 'split_maps', 'draw_sweep']
+           'draw_explanation', 'short', 'color_scale', 'draw_features', 'thumbnail', 'page', 'picture_tag', 'describe',
+           'Html', 'bar', 'table', 'often_in_top', 'explanation_html', 'folder_name', 'save_explanation',
+           'explanation_grid', 'strategy_grid', 'similarities', 'similarity_table', 'beside_paper', 'Sweep', 'sweep',
+           'split_maps', 'draw_sweep']
 
 # %% ../nbs/06_explain.ipynb #f773b2e0
 import base64
@@ -33,7 +34,7 @@ from tqdm.auto import tqdm
 
 from .cam import CAM_METHODS, CosineTarget, LinearTarget, activation_maps, combine, evidence, feature_maps, heat, overlay, package_class, show_map
 from .classify import EmbeddingClassifier, new_folder, relative_names
-from .data import SUFFIXES
+from .data import SUFFIXES, open_image
 from .embedding import Frame
 from .features import RANKINGS, SLOPES, Ranking, Stability, absent_features, add_slopes, class_probabilities, rank_features, stability
 from .masking import TOZ, TRR, TZZ, ImputationStrategy, as_strategy, impute, similarity
@@ -148,10 +149,10 @@ class Explanation:
         if self.ranking is None or self.ranking.absent is None: return np.array([], int)
         return np.array([f for f, gone in zip(self.ranking.features, self.ranking.absent) if gone and f in self.top], int)
 
-    def feature_maps(self, ids: Sequence[int] | None = None, method: str = "gradcam") -> dict:
+    def feature_maps(self, ids: Sequence[int] | None = None, method: str = "gradcam", layers: Sequence[str] | None = None) -> dict:
         "{layer: signed maps (n, h, w)}: one map for each feature, default the top ones; see `cam.feature_maps`."
         trace = self.explainer.classifier.backbone.trace(self.picture)
-        return feature_maps(trace, self.top if ids is None else ids, method)
+        return feature_maps(trace, self.top if ids is None else ids, method, layers)
 
     def notes(self) -> list[str]:
         "What a reader must know before believing the maps."
@@ -405,12 +406,13 @@ def judge(
     ex: Explanation,  # To judge
     repeats: int = 5,  # Seeds of the ranking
 ) -> Trust:
-    "Repeat the ranking over seeds, compare the map with those of random features, and measure the forecast's doubt."
+    """Repeat the ranking over seeds, compare the map with those of random features, and measure the forecast's doubt.
+    Where more than half of all features are kept, stability is that of the upper half: any ranking has the same top K of K."""
     first, second, *_ = sorted(ex.probabilities.values(), reverse=True)
     chance, seed = explainer.ranking in ("lime", "permutation") if isinstance(explainer.ranking, str) else callable(explainer.ranking), explainer.random_state
     label, versus = (None, None) if ex.ranking is None else (ex.label, ex.ranking.versus)
     def again(s): return ex.ranking if s == seed else explainer.rank(ex.embedding, label, versus, s)
-    steady = stability(again, max(1, len(ex.top)), repeats, seed) if chance and ex.ranking is not None else None
+    steady = stability(again, max(1, min(len(ex.top), len(ex.ranking)//2)), repeats, seed) if chance and ex.ranking is not None else None
     others, special = random_targets(explainer, ex), None
     if others:
         maps, frame = activation_maps(trace, others, explainer.method), ex.frame.limited(64)
@@ -449,7 +451,7 @@ def draw_explanation(
     axes[0].set_axis_off()
     axes[0].set_title(textwrap.fill(ex.forecast, 24), fontsize=9)
     for ax, layer in zip(axes[1:], layers):
-        show_map(picture, maps[layer], ax, f"{layer}\nevidence {ex.evidence[layer]:.2f}", ex.no_evidence(layer) or "", mask,
+        show_map(picture, maps[layer], ax, f"{short(layer)}\nevidence {ex.evidence[layer]:.2f}", ex.no_evidence(layer) or "", mask,
                  vmax=None if ex.scale is None else 1)
     label = "positive relevance\n/ " + ("largest of the map" if ex.scale is None else "reference pictures")
     color_scale(figure, ScalarMappable(cmap="inferno"), axes[1:len(layers) + 1], label)
@@ -467,13 +469,22 @@ def draw_explanation(
     return figure
 
 
+def short(
+    layer: str,  # Dotted name, such as "encoder.layers.encoder_layer_10"
+    most: int = 16,  # Characters
+) -> str:  # Its last parts, as many as fit
+    "A layer's name for a narrow title."
+    while len(layer) > most and "." in layer: layer = layer.split(".", 1)[1]
+    return layer
+
+
 def color_scale(figure, colours, axes: list, label: str) -> None:
     "A small colour bar beside some axes."
     bar = figure.colorbar(colours, ax=axes, shrink=.6, aspect=15, pad=.01)
     bar.set_label(label, fontsize=8)
     bar.ax.tick_params(labelsize=7)
 
-# %% ../nbs/06_explain.ipynb #ff93e509
+# %% ../nbs/06_explain.ipynb #92c3af25
 def draw_features(
     ex: Explanation,  # Whose top features to draw
     images=None,  # The training pictures, in the order of `fit`; without them only this picture's maps are drawn
@@ -489,7 +500,7 @@ def draw_features(
         raise ValueError(f"images must be the {len(background)} training pictures in the order of fit, not {len(sources)}.")
     if layer not in ex.grids: raise ValueError(f"layer={layer!r}: choose {', '.join(map(repr, ex.grids))}.")
     ids = sorted(ex.top[:k].tolist(), key=lambda f: f in ex.absent)
-    maps, n = ex.feature_maps(ids)[layer], 0 if sources is None else n
+    maps, n = ex.feature_maps(ids, layers=[layer])[layer], 0 if sources is None else n
     weights = dict(zip(ex.ranking.features.tolist(), ex.ranking.weights))
     figure, axes = plt.subplots(len(ids), 1 + 2*n, figsize=(1.5*(1 + 2*n) + 1.4, 1.6*len(ids) + .3), squeeze=False, layout="constrained")
     for f, row, grid in zip(ids, axes, maps):
@@ -500,10 +511,10 @@ def draw_features(
         row[0].set_ylabel(f"feature {f}{' (absent)' if f in ex.absent else ''}\nweight {weights[f]:+.3g}\nabove {below:.0%}", fontsize=8)
         order = np.argsort(-background[:, f], kind="stable")
         for ax, i in zip(row[1:], [*order[:n], *order[len(order) - n:]] if n else []):
-            trace = backbone.trace(sources[i])
-            small = trace.frame.limited(240)
-            if i in order[:n]: show_map(thumbnail(trace.picture), small.to_picture(feature_maps(trace, [f])[layer][0]), ax)
-            else: ax.imshow(thumbnail(trace.picture))
+            if i in order[:n]:
+                trace = backbone.trace(sources[i])
+                show_map(thumbnail(trace.picture), trace.frame.limited(240).to_picture(feature_maps(trace, [f], layers=[layer])[layer][0]), ax)
+            else: ax.imshow(thumbnail(open_image(sources[i])))
             ax.set_axis_off()
     axes[0, 0].set_title("here", fontsize=9)
     if n: axes[0, 1 + n//2].set_title("excited most", fontsize=9), axes[0, 1 + n + n//2].set_title("excited least", fontsize=9)
@@ -518,7 +529,7 @@ def thumbnail(
     "Scale a picture down to at most `side` pixels."
     return fitted(picture, Frame.fit(picture.shape[:2], side).limited(side).picture)
 
-# %% ../nbs/06_explain.ipynb #eac2f040
+# %% ../nbs/06_explain.ipynb #97b491e8
 STYLE = """
 :root { color-scheme: light dark; --line: color-mix(in srgb, currentColor 20%, transparent); }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
@@ -550,7 +561,7 @@ def picture_tag(
     data = base64.b64encode(buffer.getvalue()).decode()
     return f'<figure><img alt="{html.escape(caption)}" src="data:image/jpeg;base64,{data}"><figcaption>{html.escape(caption)}</figcaption></figure>'
 
-# %% ../nbs/06_explain.ipynb #663a9b0f
+# %% ../nbs/06_explain.ipynb #223997f4
 def describe(
     ex: Explanation,  # To describe
 ) -> dict:  # Plain numbers and strings, for JSON
@@ -565,7 +576,9 @@ def describe(
     trust = None if ex.trust is None else dict(
         margin=ex.trust.margin, distance=ex.trust.distance, farther=ex.trust.farther, specificity=ex.trust.specificity,
         overlap=None if ex.trust.stability is None else ex.trust.stability.overlap,
-        in_top=None if ex.trust.stability is None else dict(zip(map(str, ex.trust.stability.features.tolist()), ex.trust.stability.share.tolist())))
+        in_top=None if ex.trust.stability is None else {
+            str(f): dict(share=float(p), low=float(low), high=float(high))
+            for f, p, low, high in zip(*(getattr(ex.trust.stability, part) for part in ("features", "share", "low", "high")))})
     return dict(name=ex.name, prediction=ex.prediction, probabilities={str(c): p for c, p in ex.probabilities.items()}, label=ex.label,
                 versus=None if ranking is None else ranking.versus, asked=ex.asked, method=ex.method, similarity=ex.similarity, evidence=ex.evidence,
                 trust=trust, notes=ex.notes(), settings=ex.settings, ranked_by=None if ranking is None else ranking.method, ranking=ranked)
@@ -587,6 +600,11 @@ def table(rows: list, head: Sequence[str] = ()) -> str:
     return "<table>" + "".join(f"<tr>{line}" for line in lines + ["".join(f"<td>{cell(text)}" for text in row) for row in rows]) + "</table>"
 
 
+def often_in_top(how: dict | None) -> str:
+    "A share with its interval, in words."
+    return "0%" if how is None else f"{how['share']:.0%} ({how['low']:.0%} to {how['high']:.0%})"
+
+
 def explanation_html(
     ex: Explanation,  # To describe
     panels: dict,  # {title: picture (h, w, 3) uint8}
@@ -601,10 +619,10 @@ def explanation_html(
         most = max(abs(r["weight"]) for r in told["ranking"]) or 1
         often = (told["trust"] or {}).get("in_top") or {}
         rows = [(r["feature"], f"{r['weight']:+.4f}", bar(abs(r["weight"])/most, r["weight"] < 0), f"{r['value']:.3f}", "absent" if r["absent"] else "",
-                 f"{often.get(str(r['feature']), 0):.0%}" if often else "") for r in told["ranking"] if r["top"]]
+                 often_in_top(often.get(str(r["feature"]))) if often else "") for r in told["ranking"] if r["top"]]
         versus = "" if told["versus"] is None else f", not {told['versus']}"
         body += [f"<h2>Why {e(str(ex.label) + versus)}?</h2>",
-                 table(rows, ["feature", f"weight ({told['ranked_by']})", "", "value here", "", "in the top, over seeds" if often else ""]),
+                 table(rows, ["feature", f"weight ({told['ranked_by']})", "", "value here", "", f"in the top {ex.trust.stability.k}, over seeds" if often else ""]),
                  "<p class=quiet>Red speaks for the class, blue against it. An absent feature matters because its value is low: no map can locate it.</p>"]
     if ex.trust:
         special = ex.trust.specificity or {}
@@ -621,7 +639,7 @@ def explanation_html(
                  "The scale was fixed from reference pictures: brightness can be compared.</p>")]
     return page(f"{ex.name}: {ex.prediction}", "".join(body))
 
-# %% ../nbs/06_explain.ipynb #59796825
+# %% ../nbs/06_explain.ipynb #fac285d3
 def folder_name(
     name: str,  # Of a picture, perhaps with folders
 ) -> str:  # One safe name for a folder, at most 100 bytes
@@ -657,7 +675,7 @@ def save_explanation(
         (part/"explanation.json").write_text(json.dumps(describe(ex), ensure_ascii=False, indent=1), encoding="utf-8")
     return path
 
-# %% ../nbs/06_explain.ipynb #9eadef0a
+# %% ../nbs/06_explain.ipynb #1b740246
 def explanation_grid(
     explanations: Sequence[Explanation],  # A row each
     titles: Sequence[str],  # What to write beside each row
@@ -680,11 +698,12 @@ def explanation_grid(
         row[0].set_ylabel(title, fontsize=9)
         for ax, layer in zip(row[1:], layers):
             show_map(picture, maps[layer], ax, None, ex.no_evidence(layer) or "", mask, vmax=1 if shared or ex.scale else None)
-    for ax, title in zip(axes[0], ["picture", *layers]): ax.set_title(title, fontsize=9)
+    for ax, title in zip(axes[0], ["picture", *map(short, layers)]): ax.set_title(title, fontsize=9)
     label = f"positive relevance / largest of the {'layer' if shared else 'map'}"
     figure.colorbar(ScalarMappable(cmap="inferno"), ax=axes[:, 1:], shrink=min(1, 2/rows + .2), pad=.01, label=label)
     settings = explanations[0].settings
-    figure.suptitle(f"{settings['backbone']}, {settings['weights']}, {explanations[0].method}", fontsize=10)
+    methods = ", ".join(dict.fromkeys(ex.method for ex in explanations))
+    figure.suptitle(f"{settings['backbone']}, {settings['weights']}, {methods}", fontsize=10)
     return figure
 
 
@@ -706,7 +725,7 @@ def strategy_grid(
     outlines = None if masks is None else [mask for mask, group in zip(masks, groups) for _ in group]
     return explanation_grid(explanations, titles, outlines, shared)
 
-# %% ../nbs/06_explain.ipynb #53bdd8aa
+# %% ../nbs/06_explain.ipynb #7c7f51f2
 def similarities(
     explainer: Explainer,  # Its ranking and top are used
     images,  # ImageSet with labels
@@ -734,7 +753,7 @@ def similarity_table(
     table = values.groupby(["strategy", "class"], sort=False)["similarity"].agg(["mean", "std", "count"]).rename(columns={"count": "n"})
     return table.loc[[strategy.name for strategy in strategies]]
 
-# %% ../nbs/06_explain.ipynb #5f13e83d
+# %% ../nbs/06_explain.ipynb #0d0e72fe
 PAPER_TABLE_2 = {  # (strategy, class): mean and standard deviation over 679, 58 and 143 test pictures
     ("TOZ", "good"): (.27, .01), ("TOZ", "double-printed"): (.31, .02), ("TOZ", "interrupted"): (.27, .01),
     ("TZZ", "good"): (.21, .04), ("TZZ", "double-printed"): (.24, .03), ("TZZ", "interrupted"): (.22, .04),
@@ -752,7 +771,7 @@ def beside_paper(
     frame.index = pd.MultiIndex.from_tuples(frame.index, names=["strategy", "class"])
     return frame
 
-# %% ../nbs/06_explain.ipynb #5f9303e1
+# %% ../nbs/06_explain.ipynb #02bd2a7a
 @dataclass(frozen=True, eq=False)
 class Sweep:
     "What `sweep` found."

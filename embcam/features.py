@@ -341,7 +341,7 @@ def add_slopes(
     known = dict(zip(np.asarray(selected).tolist(), slopes))
     return replace(ranking, slopes=np.array([known.get(f, 0.) for f in ranking.features.tolist()]))
 
-# %% ../nbs/02_features.ipynb #689fe485
+# %% ../nbs/02_features.ipynb #318f58cc
 @dataclass(frozen=True, eq=False)
 class Stability:
     "How often each feature is among the first k when a ranking is repeated over seeds."

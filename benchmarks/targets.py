@@ -1,0 +1,86 @@
+"""Which question draws the best map? Signed targets against the paper's, on defects with masks.
+
+python benchmarks/targets.py FOLDER --out DIR [--backbone squeezenet1_0] [--weights FILE] [--seeds 3] [--n 60]
+python benchmarks/targets.py logos --out DIR [--backbone resnet18] [--weights FILE]
+
+FOLDER holds images/<class>/* and masks/<class>/*. For each seed a classifier is trained on three quarters of the pictures, and the
+held-out defects are explained. The best layer of each map is chosen on one half of these (fixed by the pictures' SHA-256) and reported
+on the other, with paired bootstrap intervals over pictures. An interrupted run goes on where it stopped.
+"""
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from embcam.classify import EmbeddingClassifier, auc_roc
+from embcam.data import load_folder, make_logos
+from embcam.embedding import Backbone
+from embcam.evaluate import Baseline, bootstrap, compare, split_by_hash
+from embcam.explain import Explainer
+from embcam.features import rank_lime
+from embcam.masking import TOZ, TRR, TZZ
+
+METRICS = ["pixel_auc", "pointing_game_15", "mass_accuracy", "rank_accuracy"]
+KNOWN = {}
+
+
+def lime_once(embedding, background, estimator, label, seed=0):
+    "LIME, once for each forecast: all explainers share it."
+    key = embedding.tobytes(), id(estimator), label, seed
+    if key not in KNOWN: KNOWN[key] = rank_lime(embedding, background, estimator, label, seed)
+    return KNOWN[key]
+
+
+def rows(classifier, seed):
+    "The paper's maps, signed maps from three sources, and two baselines that ask no classifier."
+    def ask(make=Explainer, **settings): return make(classifier, ranking=lime_once, random_state=seed, **settings)
+    named = {f"{strategy}, {method}": ask(Explainer.paper, strategy=strategy, method=method)
+             for method in ("gradcam", "layercam") for strategy in (TZZ, TOZ, TRR)}
+    named |= {f"signed {source}, layercam": ask(slopes=source) for source in ("lime", "shap", "difference")}
+    named |= {"signed lime, gradcam": ask(slopes="lime", method="gradcam"), "signed lime, all K, layercam": ask(slopes="lime", top=len(classifier.selected_))}
+    return named | {name: Baseline(classifier, name, seed) for name in ("mean activation", "centre prior")}
+
+
+def report(frame):
+    "Best layer on one half, scores on the other; differences to the paper's TZZ and to mean activation."
+    half = frame.groupby(["half", "explainer", "layer", "metric", "image"])["value"].mean()  # a picture that several seeds hold out counts once
+    chosen = half["first"].xs("pixel_auc", level="metric").groupby(["explainer", "layer"]).mean().unstack().idxmax(axis=1)
+    print(f"\nbest layer on {half['first'].index.get_level_values('image').nunique()} pictures, "
+          f"reported on {half['second'].index.get_level_values('image').nunique()} others")
+    for metric in METRICS:
+        wide = pd.DataFrame({name: half["second"].loc[name, layer, metric] for name, layer in chosen.items()})
+        table = pd.DataFrame(dict(layer=chosen, mean=wide.mean())).join(pd.DataFrame(bootstrap(wide).T, index=wide.columns, columns=["low", "high"]))
+        for other in "TZZ, gradcam", "mean activation":
+            less = wide.sub(wide[other], axis=0)
+            table[f"- {other}"] = [f"{d:+.3f} ({low:+.3f} to {high:+.3f})" for d, low, high in zip(less.mean(), *bootstrap(less))]
+        print(f"\n{metric}\n{table.sort_values('mean', ascending=False).round(3).to_string()}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", help="a folder with masks, or 'logos'")
+    parser.add_argument("--out", required=True, help="folder for the scores")
+    parser.add_argument("--backbone", default="resnet18")
+    parser.add_argument("--weights", default="builtin")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--n", type=int, help="at most so many defects of each seed")
+    parser.add_argument("--cache", help="folder for embeddings")
+    args = parser.parse_args()
+    images = make_logos(880, seed=0) if args.folder == "logos" else load_folder(args.folder)
+    backbone, frames = Backbone(args.backbone, args.weights, cache=args.cache or True), []
+    print(images, backbone, sep="\n")
+    for seed in range(args.seeds):
+        train, test = images.split(test_size=.25, seed=seed)
+        classifier = EmbeddingClassifier(backbone, random_state=seed).fit(train)
+        print(f"seed {seed}: AUC ROC {auc_roc(test.labels, classifier.predict_proba(test), classifier.classes_):.4f}", flush=True)
+        defects = test[[i for i in range(len(test)) if (mask := test[i].mask) is not None and mask.any()]]
+        if args.n: defects = defects[np.random.default_rng(seed).permutation(len(defects))[:args.n]]
+        first = set(split_by_hash(defects)[0].names)
+        found = compare(rows(classifier, seed), defects, METRICS, None, Path(args.out)/f"seed{seed}").frame
+        frames.append(found.assign(half=["first" if name in first else "second" for name in found["image"]]))
+    report(pd.concat(frames))
+
+
+if __name__ == "__main__": sys.exit(main())
