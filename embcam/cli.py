@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['HEAD', 'FIGURES', 'find_pictures', 'in_words', 'readable', 'fit_and_score', 'named_weights', 'fit', 'check_out',
-           'index_page', 'save_all', 'asked_for', 'as_class', 'explain', 'predict', 'chosen', 'demo', 'parser', 'main']
+           'index_page', 'save_all', 'asked_for', 'as_class', 'explain', 'predict', 'chosen', 'demo', 'explore',
+           'parser', 'main']
 
 # %% ../nbs/09_cli.ipynb #91b2b6fa
 import argparse
@@ -264,6 +265,12 @@ def demo(args) -> None:
         (out/"index.html").write_text(index_page("embcam demo: the paper on drawn logos", entries, before), encoding="utf-8")
     print(f"pictures: {Path(args.out).resolve()}\nopen {args.out}/index.html")
 
+# %% ../nbs/09_cli.ipynb #explore2
+def explore(args) -> None:
+    "embcam explore"
+    from embcam.explorer import serve  # widgets and a server, which the other commands do without
+    if code := serve(args.model, args.folder, args.lab, args.port, not args.no_browser, args.theme): sys.exit(code)
+
 # %% ../nbs/09_cli.ipynb #9046f801
 def parser() -> argparse.ArgumentParser:
     "The command line."
@@ -275,7 +282,7 @@ def parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(function.__name__, help=summary, description=summary)
         sub.set_defaults(run=function)
         for flags, options in arguments: sub.add_argument(*flags, **options)
-        sub.add_argument("--force", action="store_true", help="replace what an earlier run of embcam wrote")
+        if function is not explore: sub.add_argument("--force", action="store_true", help="replace what an earlier run of embcam wrote")
         return sub
     seed = ["--seed"], dict(type=int, default=0, help="seed of everything random (default 0)")
     skip = ["--skip-broken"], dict(action="store_true", help="list pictures that cannot be read and go on without them")
@@ -303,6 +310,13 @@ def parser() -> argparse.ArgumentParser:
     command(predict, "Forecast every picture of a folder.", model, skip,
             (["folder"], dict(metavar="FOLDER", help="pictures, in subfolders or not")),
             (["--out"], dict(required=True, metavar="CSV", help="table to write")))
+    command(explore, "Open the explorer in the browser: on 127.0.0.1, with a token.",
+            (["model"], dict(metavar="MODEL", nargs="?", help="folder made by embcam fit (default: one for drawn logos)")),
+            (["folder"], dict(metavar="FOLDER", nargs="?", help="pictures; those that the model was fitted on serve as examples only")),
+            (["--lab"], dict(action="store_true", help="in JupyterLab, where cells can be added; default Voila")),
+            (["--port"], dict(type=int, default=0, help="default: any free one")),
+            (["--theme"], dict(choices=["light", "dark"], default="light", help="of Voila (default light)")),
+            (["--no-browser"], dict(action="store_true", help="only print the address")))
     return top
 
 

@@ -15,7 +15,6 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,9 +29,7 @@ from embcam.explorer import answers, server_command, stop
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "/usr/bin/chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 SHOTS = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp(prefix="embcam-browser-"))
-SOURCE = """import warnings
-warnings.simplefilter("ignore")
-import numpy as np
+SOURCE = """import numpy as np
 from embcam.classify import EmbeddingClassifier
 from embcam.data import ImageSet, make_logos
 from embcam.explain import Explainer
@@ -53,7 +50,6 @@ def check(name: str, right) -> None:
 
 def prepare(home: Path) -> None:
     "A model, a folder of pictures of which one is broken, and a notebook."
-    warnings.filterwarnings("ignore", ".*untrained weights")
     train, test = make_logos(60, size=112, seed=0, progress=False).split(seed=0)
     EmbeddingClassifier(Backbone("resnet18", size=112), n_features=10, progress=False).fit(train).save(home/"model")
     (home/"photos").mkdir()
@@ -75,15 +71,18 @@ def environment(home: Path) -> dict:
 
 @contextmanager
 def voila(home: Path):
-    "`serve`, as the command line calls it; yields its address."
-    code = f"from embcam.explorer import serve; raise SystemExit(serve({str(home/'model')!r}, {str(home/'photos')!r}, browser=False))"
+    "`embcam explore MODEL FOLDER`; yields its address."
+    code = "import signal, sys; from embcam.cli import main; signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(main())"  # heard in the background, too
     with open(home/"voila.log", "w") as log:
-        server = subprocess.Popen([sys.executable, "-u", "-c", code], stdout=subprocess.PIPE, stderr=log, text=True, env=environment(home))
-    try: yield server.stdout.readline().strip()
+        server = subprocess.Popen([sys.executable, "-u", "-c", code, "explore", home/"model", home/"photos", "--no-browser"], stdout=subprocess.PIPE, stderr=log, text=True, env=environment(home))
+    address = server.stdout.readline().strip()
+    try: yield address
     finally:
         server.send_signal(signal.SIGINT)
-        try: check("voila: ends at Ctrl+C", server.wait(20) == 130)
-        except subprocess.TimeoutExpired: server.kill()
+        try: check("voila: ends at Ctrl+C, and leaves nothing behind", server.wait(20) == 130 and not answers(int(address.split("/")[2].split(":")[1])))
+        except subprocess.TimeoutExpired:
+            check("voila: ends at Ctrl+C", False)
+            server.terminate()  # not kill: it would leave Voila behind
 
 
 @contextmanager
@@ -92,7 +91,7 @@ def lab(home: Path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = server_command(home/"explorer.ipynb", True, port) + ["--allow-root", "--LabApp.extension_manager=readonly", "--LabApp.expose_app_in_browser=True"]
+    command = server_command(home/"explorer.ipynb", True, port) + ["--LabApp.expose_app_in_browser=True"]
     with open(home/"lab.log", "w") as log: server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment(home))
     try:
         for _ in range(300):
@@ -153,7 +152,8 @@ def play(p: Page) -> None:
     page = p.page
     p.ready(90_000)
     check(f"{p.name}: five maps, eight thumbnails", page.locator(".emb-panels:visible img:visible").count() == 5 and page.locator(".emb-thumb img:visible").count() == 8)
-    page.wait_for_function("() => !document.querySelector('.emb').innerText.includes('to come')", timeout=60_000)
+    page.wait_for_function("() => !['to come', 'being measured'].some(text => document.querySelector('.emb').innerText.includes(text))", timeout=60_000)
+    check(f"{p.name}: stability and specificity", "two seeds share" in page.locator(".emb").inner_text() and "random features" in page.locator(".emb").inner_text())
     p.shot("first")
     p.changes("the slider of the features", p.press, "Features", "ArrowLeft", "ArrowLeft", "ArrowLeft")
     p.changes("the paper's question", p.select, "Question", "TZZ: the rest is 0")
@@ -164,6 +164,8 @@ def play(p: Page) -> None:
     p.changes("and on again", p.switch, 0)
     p.changes("one layer, large", p.select, "Layer", "layer3")
     p.shot("large")
+    p.changes("for and against", p.select, "Layer", "for and against")
+    p.shot("signed")
     p.changes("all layers", p.select, "Layer", "all side by side")
     p.changes("opacity", p.press, "Opacity", "ArrowLeft", "ArrowLeft")
     p.changes("compare mode", lambda: page.get_by_text("Compare: keep this as A").click())
