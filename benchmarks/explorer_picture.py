@@ -21,15 +21,11 @@ from test_browser import CHROMIUM, FLAGS, READY, environment  # noqa: E402
 
 from embcam.explorer import answers, server_command, stop  # noqa: E402
 
-SOURCE = """import warnings
-warnings.simplefilter("ignore")
-from embcam.classify import EmbeddingClassifier
-from embcam.data import load_folder
+SOURCE = """from embcam.classify import EmbeddingClassifier
 from embcam.explain import Explainer
-from embcam.explorer import Explorer
-images, clf = load_folder({folder!r}, progress=False), EmbeddingClassifier.load({model!r})
-training = images[[images.names.index(name) for name in clf.names_]]
-images = images[[name not in set(clf.names_) for name in images.names]]
+from embcam.explorer import Explorer, learnt, pictures_in
+clf = EmbeddingClassifier.load({model!r})
+images, training = learnt(clf, pictures_in({folder!r}))
 x = Explorer(Explainer(clf), images, training)
 x.gallery.kind.value = {kind!r}
 x.pick(images.names.index({name!r}))

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +39,6 @@ WATCH = """() => { window.times = []; let start = 0;
 
 
 def explorer(n_features=51) -> Explorer:
-    warnings.simplefilter("ignore")
     train, test = make_logos(160, seed=0, progress=False).split(seed=0)
     return Explorer(Explainer(EmbeddingClassifier(Backbone("resnet18"), n_features=n_features, progress=False).fit(train)), test, train)
 

@@ -603,7 +603,7 @@ CSS = """<style>
 .emb .emb-p { display: grid; grid-template-columns: minmax(0, 1fr) 38px; font-size: .8rem; gap: 0 6px; } .emb .emb-p b { font-weight: 600; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; } .emb .emb-p b.emb-other { font-weight: 400; }
 .emb .emb-p s { grid-column: 1/3; height: 5px; background: var(--emb-line); border-radius: 3px; margin-bottom: 4px; overflow: hidden; text-decoration: none; } .emb .emb-p s u { display: block; height: 100%; background: var(--jp-brand-color1, #1976d2); }
 .emb .emb-p em { text-align: right; font-style: normal; font-variant-numeric: tabular-nums; }
-.emb .emb-facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(118px, 1fr)); gap: 6px 14px; margin: 6px 0 0; font-size: .8rem; line-height: 1.35; } .emb .emb-facts div { min-width: 0; overflow-wrap: anywhere; } .emb .emb-facts small { display: block; color: var(--emb-quiet); font-size: .72rem; }
+.emb .emb-facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(104px, 1fr)); gap: 6px 12px; margin: 6px 0 0; font-size: .8rem; line-height: 1.35; } .emb .emb-facts div { min-width: 0; overflow-wrap: anywhere; } .emb .emb-facts small { display: block; color: var(--emb-quiet); font-size: .72rem; }
 .emb .emb-warn { color: var(--emb-for); font-weight: 600; } .emb .emb-error { border-left: 4px solid var(--emb-for); background: color-mix(in srgb, var(--emb-for) 12%, transparent); padding: 8px 12px; border-radius: 4px; margin: 2px 0; }
 .emb .emb-note { font-size: .78rem; color: var(--emb-quiet); margin: 2px 0; }
 .emb .emb-dot { display: inline-block; width: 9px; height: 9px; border-radius: 50%; background: #3f9c5a; margin-right: 6px; } .emb .emb-dot.emb-busy { background: #d99a1c; animation: emb-pulse 1s infinite; }
@@ -1170,7 +1170,7 @@ def arranged(
 ) -> list:  # Children from top to bottom
     "The layout."
     x, k, w, b = explorer, explorer.knobs, explorer.words, explorer.explainer.classifier.backbone
-    w.head.value = (f"{CSS}<h2>embcam <small>{html.escape(b.arch)}, {html.escape(b.weights)} (sha256 {b.weights_hash[:8]}), "
+    w.head.value = (f"{CSS}<h2>embcam <small>{html.escape(b.arch)}, {html.escape(b.weights)} (sha256 {b.weights_hash[:12]}), "
                     f"{type(x.explainer.classifier.estimator_).__name__} on {len(x.explainer.classifier.selected_)} features</small></h2>")
     w.why.value = "<h3>Ranking</h3><div class=emb-help>Red speaks for the class, blue against it; hatched: matters by being absent. The switches choose what is kept.</div>"
     quick = Box([VBox(helped(k, name)) for name in ("top", "layer", "opacity")]).add_class("emb-quick")
@@ -1240,7 +1240,7 @@ def show_facts(
 ) -> None:
     "What must always be in sight."
     first, second, *_ = sorted(ex.probabilities.values(), reverse=True)
-    b, waiting = explorer.explainer.classifier.backbone, "being measured …"
+    waiting = "being measured …"
     if not by_chance(asker(explorer.explainer, view)): chance = "no chance in this ranking"
     elif steady := session.stability(view, ex): chance = f"{warned('not stable', not steady.stable)}two seeds share {steady.overlap:.0%} of their top {steady.k}"
     else: chance = waiting
@@ -1248,12 +1248,11 @@ def show_facts(
     explorer.words.facts.value = facts_html({
         "forecast": f"{html.escape(ex.forecast)}, margin {first - second:.2f}",
         "similarity": "none: a weighted sum has no angle" if ex.similarity is None else f"cosine {ex.similarity:.3f}",
-        "evidence (combined)": "<span class=emb-warn>no evidence</span>" if ex.no_evidence("combined") else f"{ex.evidence['combined']:.2f} of the relevance speaks for it",
-        "stability of the ranking": chance,
-        "specificity of the map": waiting if ex.trust is None else "not measured here" if special is None else (
-            f"{warned('not specific', special < .1)}{special:.2f} (0: random features draw the same)"),
-        "distance to training": waiting if ex.trust is None else f"{warned('far', ex.trust.farther > .99)}farther than {ex.trust.farther:.0%} of these",
-        "weights": f"{html.escape(b.weights)}, sha256 {b.weights_hash[:12]}"})
+        "evidence": "<span class=emb-warn>no evidence</span>" if ex.no_evidence("combined") else f"{ex.evidence['combined']:.2f} of the relevance speaks for it",
+        "stability": chance,
+        "specificity": waiting if ex.trust is None else "not measured here" if special is None else (
+            f"{warned('not specific', special < .1)}{special:.2f}, where 0 is that of random features"),
+        "distance to training": waiting if ex.trust is None else f"{warned('far', ex.trust.farther > .99)}farther than {ex.trust.farther:.0%} of these"})
     notes = ex.notes()
     if view.layer == "signed" and (explorer.kept or view.scale != "own"): notes.insert(0, "For and against: each map has its own colour scale.")
     elif explorer.kept and view.scale == "own" and not explorer.comparable: notes.insert(0, "A and B are measured in different units: each map has its own colour scale.")
