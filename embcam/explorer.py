@@ -40,6 +40,7 @@ import numpy as np
 from ipywidgets import (HTML, Box, Button, Checkbox, Dropdown, FloatSlider, HBox, Image as ImageWidget, IntSlider, Layout,
                         ToggleButton, VBox)
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
+from threadpoolctl import threadpool_limits
 
 from .cam import CAM_METHODS, CosineTarget, LinearTarget, activation_maps, feature_maps, heat, layer_gradients
 from .classify import EmbeddingClassifier, relative_names
@@ -520,6 +521,7 @@ class Lanes:
             self.changed.notify_all()
 
     def _work(self, lane: str) -> None:
+        threadpool_limits(max(1, (os.cpu_count() or 1)//2), "openmp")  # of this thread only
         while True:
             with self.changed:
                 if not self.changed.wait_for(lambda: self.jobs[lane], timeout=10):  # nobody asks for anything: the thread ends
@@ -752,7 +754,8 @@ class Panels:
 
     def show(self, panels: dict, title: str = "") -> None:
         "{caption: picture}"
-        for image, caption, (text, picture) in zip(self.images, self.captions, panels.items()): image.value, caption.value = encoded(picture), text
+        ready = [encoded(picture) for picture in panels.values()]  # all at once: sending takes the interpreter away from drawing
+        for image, caption, text, data in zip(self.images, self.captions, panels, ready): image.value, caption.value = data, text
         for i, tile in enumerate(self.tiles): tile.layout.display = None if i < len(panels) else "none"
         (self.grid.add_class if len(panels) == 1 else self.grid.remove_class)("emb-large")
         self.title.value = title and f"<div class=emb-caption>{title}</div>"
@@ -942,7 +945,7 @@ ASKED = ("label", "versus", "ranking", "top", "switched", "question", "method") 
 
 class Explorer(VBox):
     "Pictures, questions, layers and features under sliders."
-    rest = .3  # seconds without a turn of a knob after which an answer is judged
+    rest = .5  # seconds without a turn of a knob after which an answer is judged
 
     def __init__(
         self,
