@@ -809,7 +809,7 @@ def sweep(
                        if t <= len(selected)} | {len(selected), min(explainer.top, len(selected))})
         asked = [(strategy, t) for strategy in strategies for t in tops]
         targets = [CosineTarget(impute(trace.embedding, ranking.features[:t], selected, strategy, explainer.random_state)) for strategy, t in asked]
-        maps = [m for i in range(0, len(targets), 25) for m in split_maps(activation_maps(trace, targets[i:i + 25], explainer.method))]
+        maps = split_maps(activation_maps(trace, targets, explainer.method))
         drawn = [combine([small.to_picture(grid) for grid in grids.values()]) for grids in maps]
         usual = {strategy: drawn[asked.index((strategy, min(explainer.top, tops[-1])))] for strategy in strategies}
         for (strategy, t), target, grids, map_ in zip(asked, targets, maps, drawn):
