@@ -10,7 +10,6 @@ two can run beside each other. DIR gets table.csv, effects.csv, verdict.csv, nam
 """
 import argparse
 import sys
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -22,13 +21,12 @@ from sklearn.base import clone
 from embcam.classify import EmbeddingClassifier, auc_roc
 from embcam.data import load_folder, make_logos
 from embcam.embedding import Backbone
-from embcam.evaluate import (MASK_METRICS, Baseline, Comparison, Grid, altered, bootstrap, compare, deletion, insertion, random_ranking, road, sanity,
-                             sensitivity_n, split_by_hash, stability)
+from embcam.evaluate import (COSTLY, MASK_METRICS, Baseline, Grid, altered, at_random, bootstrap, compare, deletion, insertion, road, sanity, sensitivity_n,
+                             split_by_hash, stability)
 from embcam.explain import Explainer
 from embcam.masking import TOZ, TRR, TZZ
 
 CHEAP = "mean activation", "centre prior", "edges", "random map"
-COSTLY = "occlusion", "LIME on superpixels", "RISE", "RELAX"
 FAITHFUL = {f"{way.__name__}_{fill}": partial(way, fill=fill) for way in (deletion, insertion) for fill in ("mean", "blur")}
 FAITHFUL |= {"road_most": partial(road, first="most"), "road_least": partial(road, first="least"), "sensitivity_n": partial(sensitivity_n, samples=50)}
 SETTING = ["K", "target", "top", "method", "layer"]
@@ -112,7 +110,7 @@ def report_grid(frame, out) -> None:
     rows = {f"{target}, best": best.xs(target, level="target", drop_level=False).idxmax() for target in ("signed", "TZZ", "TOZ", "TRR")}
     rows |= {f"{target}, as in the paper": best.xs((PAPER["K"], target, PAPER["top"], PAPER["method"]), level=SETTING[:4], drop_level=False).idxmax() for target in ("TZZ", "TOZ", "TRR")}
     rows["embcam's default"] = ("sqrt(N)", "signed", "13", "layercam", "combined")
-    wide = {name: grid[(grid["half"] == "report") & (grid[SETTING] == setting).all(axis=1)].pivot(index="image", columns="metric", values="value") for name, setting in rows.items()}
+    wide = {name: grid[(grid["half"] == "report") & (grid[SETTING] == list(setting)).all(axis=1)].pivot(index="image", columns="metric", values="value") for name, setting in rows.items()}
     reported = frame[frame["half"] == "report"]
     for name in (*CHEAP, "random features"):
         own = reported[reported["explainer"] == name]

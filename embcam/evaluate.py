@@ -7,12 +7,13 @@ __all__ = ['MASK_METRICS', 'FILLS', 'STEPS', 'FAITHFULNESS', 'METRICS', 'LOW_IS_
            'on_mask', 'spoken', 'resized', 'pointing_game', 'mass_accuracy', 'rank_accuracy', 'pixel_auc', 'caught',
            'average_precision', 'best_iou', 'scores', 'embed_altered', 'forecast', 'viewed', 'mean_colour', 'blurred',
            'noisy_linear', 'remove', 'removal_curve', 'deletion', 'insertion', 'road', 'superpixels', 'sensitivity_n',
-           'embedding_deletion', 'random_ranking', 'metered', 'Scored', 'altered', 'scored', 'mean_activation',
-           'centre_prior', 'edges', 'random_map', 'occlusion', 'lime_superpixels', 'soft_masks', 'when_visible', 'rise',
-           'relax', 'Baseline', 'baselines', 'randomised_layers', 'shuffled_labels', 'resemblance', 'resemblances',
-           'sanity', 'disturbances', 'stability', 'Grid', 'picture_hash', 'split_by_hash', 'as_metrics', 'asks_for',
-           'score_picture', 'described', 'fingerprint', 'finished', 'bootstrap', 'Comparison', 'summarise',
-           'plot_comparison', 'tidy', 'compare', 'comparison_html', 'save_comparison']
+           'embedding_deletion', 'random_ranking', 'random_slopes', 'metered', 'Scored', 'altered', 'at_random',
+           'scored', 'mean_activation', 'centre_prior', 'edges', 'random_map', 'occlusion', 'lime_superpixels',
+           'soft_masks', 'when_visible', 'rise', 'relax', 'Baseline', 'baselines', 'randomised_layers',
+           'shuffled_labels', 'resemblance', 'resemblances', 'sanity', 'disturbances', 'stability', 'Grid',
+           'picture_hash', 'split_by_hash', 'as_metrics', 'asks_for', 'score_picture', 'described', 'fingerprint',
+           'finished', 'bootstrap', 'Comparison', 'summarise', 'plot_comparison', 'tidy', 'compare', 'comparison_html',
+           'save_comparison']
 
 # %% ../nbs/07_evaluate.ipynb #8a77b3a2
 import base64
@@ -37,9 +38,10 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image, ImageFilter
-from scipy.ndimage import distance_transform_edt, gaussian_gradient_magnitude
+from scipy.ndimage import gaussian_gradient_magnitude
 from scipy.sparse import coo_matrix, diags
 from scipy.sparse.linalg import splu
+from scipy.spatial import KDTree
 from sklearn.base import clone
 from sklearn.linear_model import Ridge
 from sklearn.metrics import auc
@@ -89,8 +91,9 @@ def pointing_game(
 ) -> float:  # 1 or 0; where several pixels share the maximum, the share of them that hit
     "Does the maximum hit the mask? (Zhang 2018, arXiv 1608.00507; 15 px in TorchRay)"
     relevance, mask = on_mask(relevance, mask)
-    if tolerance: mask = distance_transform_edt(~mask) <= tolerance
-    return float(mask[relevance == relevance.max()].mean())
+    highest = relevance == relevance.max()
+    if not tolerance: return float(mask[highest].mean())
+    return float((KDTree(np.argwhere(mask)).query(np.argwhere(highest))[0] <= tolerance).mean())
 
 
 def mass_accuracy(
@@ -121,7 +124,7 @@ def pixel_auc(
     "Area under the ROC curve over the pixels of one picture; ties count half. A mask that is all of the picture gives chance."
     relevance, mask = on_mask(relevance, mask)
     if mask.all(): return .5
-    inside, outside = relevance[mask], np.sort(relevance[~mask])
+    inside, outside = np.sort(relevance[mask]), np.sort(relevance[~mask])
     below, upto = (np.searchsorted(outside, inside, side) for side in ("left", "right"))
     return float((below + upto).mean()/2/len(outside))
 
@@ -343,6 +346,11 @@ def random_ranking(
     "A ranking that knows nothing: pass it as `ranking=` to an Explainer."
     return np.random.default_rng([seed, zlib.crc32(np.ascontiguousarray(embedding).tobytes())]).normal(size=len(embedding))
 
+
+def random_slopes(embedding, background, estimator, label, seed=0) -> np.ndarray:
+    "The same weights as changes of a forecast per unit of each feature: pass it as `slopes=` beside `random_ranking`."
+    return random_ranking(embedding, background, estimator, label, seed)/(background.std(0) + 1e-12)
+
 # %% ../nbs/07_evaluate.ipynb #a3ca6483
 @contextmanager
 def metered(
@@ -379,6 +387,14 @@ def altered(
     other = copy.copy(explainer)
     for name, value in changes.items(): setattr(other, name, value)
     return other
+
+
+def at_random(
+    explainer: Explainer,  # Whose settings are kept
+    **changes,  # Other attributes with other values
+) -> Explainer:  # Knows nothing of the forecast
+    "The same explainer with selected features, and their signed weights, drawn by lot."
+    return altered(explainer, ranking=random_ranking, slopes=random_slopes, **changes)
 
 
 def scored(
@@ -509,8 +525,8 @@ def baselines(
     explainer: Explainer,  # Whose classifier they share, and whose features are drawn at random
     seed: int = 0,  # Of everything random
 ) -> dict:  # {name: Baseline or Explainer}, for `compare`
-    "All that an explainer must beat: the maps of BASELINES, and itself with random features."
-    return {name: Baseline(explainer.classifier, name, seed) for name in BASELINES} | {"random features": altered(explainer, ranking=random_ranking)}
+    "All that an explainer must beat: the maps of BASELINES, and itself with features and weights drawn by lot."
+    return {name: Baseline(explainer.classifier, name, seed) for name in BASELINES} | {"random features": at_random(explainer)}
 
 # %% ../nbs/07_evaluate.ipynb #6cc67c9c
 def randomised_layers(
@@ -592,7 +608,7 @@ def sanity(
     if len(images) < 2: raise ValueError(f"{len(images)} picture: two or more are needed, to see what unrelated ones have in common.")
     others = {f"random down to {layer}": other for layer, other in randomised_layers(explainer, seed).items()}
     others |= {"shuffled labels": shuffled_labels(explainer, seed)}
-    if hasattr(explainer, "ranking"): others |= {"random ranking": altered(explainer, ranking=random_ranking, random_state=seed)}
+    if hasattr(explainer, "ranking"): others |= {"random ranking": at_random(explainer, random_state=seed)}
 
     def trials(i):
         yield from ((check, other, images.images[i], 0) for check, other in others.items())
