@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PARALLEL', 'ROUNDING', 'CAM_METHODS', 'CosineTarget', 'LinearTarget', 'EnergyTarget', 'layer_gradients',
-           'weighted_sum', 'gradcam', 'hirescam', 'layercam', 'xgradcam', 'gradcam_plusplus', 'eigengradcam',
-           'package_class', 'numpy_seed', 'package_options', 'package_maps', 'activation_maps', 'pooled_layer',
-           'feature_maps', 'evidence', 'heat', 'combine', 'overlay', 'show_map']
+           'weighted_sum', 'gradcam', 'hirescam', 'layercam', 'xgradcam', 'gradcam_plusplus', 'principal',
+           'eigengradcam', 'package_class', 'numpy_seed', 'package_options', 'package_maps', 'vector_maps',
+           'activation_maps', 'pooled_layer', 'feature_maps', 'evidence', 'heat', 'combine', 'overlay', 'show_map']
 
 # %% ../nbs/04_cam.ipynb #536f752d
 import textwrap
@@ -142,11 +142,19 @@ def gradcam_plusplus(A, G):
     return weighted_sum(torch.where((G > 0) & (share != 0), G/share, 0).sum((-2, -1), keepdim=True), A)
 
 
+def principal(X):
+    "First left singular vector of each matrix (T, C, n), from the smaller of its two Gram matrices, (T, C)."
+    X = X/X.abs().amax((1, 2), keepdim=True).clamp(min=torch.finfo(X.dtype).tiny)
+    def first(gram): return torch.linalg.eigh(gram.double()).eigenvectors[..., -1].to(X.dtype)  # single precision does not always converge
+    if X.shape[1] <= X.shape[2]: return first(X @ X.mT)
+    return torch.nn.functional.normalize(torch.einsum("tcn,tn->tc", X, first(X.mT @ X)))
+
+
 def eigengradcam(A, G):
-    scores = (G*A).flatten(2).transpose(1, 2)  # (T, cells, C)
-    centred = scores - scores.mean(1, keepdim=True)
-    direction = torch.linalg.svd(centred, full_matrices=False).Vh[:, 0]
-    agrees = torch.einsum("tnc,tc,tn->t", centred, direction, scores.sum(2))
+    scores = (G*A).flatten(2)  # (T, C, cells)
+    centred = scores - scores.mean(2, keepdim=True)
+    direction = principal(centred)
+    agrees = torch.einsum("tcn,tc,tn->t", centred, direction, scores.sum(1))
     maps = weighted_sum(G*(direction*torch.where(agrees < 0, -1, 1)[:, None])[..., None, None], A)
     return maps - maps.mean((-2, -1), keepdim=True)
 
@@ -211,19 +219,32 @@ def package_maps(
     return {layer: torch.stack(m) for layer, m in maps.items()}
 
 
+def vector_maps(
+    trace,  # A forward pass from `Backbone.trace`
+    vectors: np.ndarray,  # v of each target, (T, D)
+    methods: Sequence[str],  # Keys of CAM_METHODS
+    chunk: int = 8,  # Vectors in one batched backward pass: more would leave the processor's cache
+) -> dict:  # {method: {layer: signed raw maps (T, h, w) float32 tensor}}
+    "Maps of v·e for every v, by several methods that share the gradients."
+    activations = {layer: a[0].detach().float() for layer, a in trace.activations.items()}
+    maps = {method: {layer: [] for layer in activations} for method in methods}
+    with torch.no_grad(), torch.autocast(trace.output.device.type, enabled=False):  # float32, whatever the caller prefers
+        for some in np.array_split(vectors, -(-len(vectors)//chunk)):
+            for layer, G in layer_gradients(trace, some).items():
+                for method in methods: maps[method][layer].append(CAM_METHODS[method](activations[layer], G))
+    return {method: {layer: torch.cat(parts) for layer, parts in layers.items()} for method, layers in maps.items()}
+
+
 def activation_maps(
     trace,  # A forward pass from `Backbone.trace`
     targets,  # A target, or a list of T targets
     method: str | type = "gradcam",  # A key of CAM_METHODS, or a name or class of the grad-cam package
 ) -> dict:  # {layer: signed raw maps (T, h, w) float32}; (h, w) for a single target
-    "Maps of all targets at all layers, from one batched backward pass."
+    "Maps of all targets at all layers, from one batched backward pass for every eight of them."
     many = isinstance(targets, (list, tuple))
     todo = list(targets) if many else [targets]
     gradients = np.stack([target.gradient(trace.embedding) for target in todo])
-    if isinstance(method, str) and method in CAM_METHODS:
-        activations = {layer: a[0].detach().float() for layer, a in trace.activations.items()}
-        with torch.no_grad(), torch.autocast(trace.output.device.type, enabled=False):  # float32, whatever the caller prefers
-            maps = {layer: CAM_METHODS[method](activations[layer], G) for layer, G in layer_gradients(trace, gradients).items()}
+    if isinstance(method, str) and method in CAM_METHODS: maps = vector_maps(trace, gradients, [method])[method]
     else: maps = package_maps(trace, todo, method)
     spoken = torch.as_tensor(gradients.any(1))[:, None, None]  # a silent target draws nothing, whatever the method
     maps = {layer: torch.where(spoken.to(m.device), m, 0).cpu().numpy() for layer, m in maps.items()}
@@ -243,7 +264,6 @@ def feature_maps(
     features: Sequence[int],  # Ids of n features
     method: str = "gradcam",  # A key of CAM_METHODS
     layers: Sequence[str] | None = None,  # Which layers; default all of the trace
-    chunk: int = 25,  # Features in one batched backward pass
 ) -> dict:  # {layer: signed maps (n, h, w) float32}
     "A map for each feature at every layer that is asked for."
     trace = replace(trace, activations={layer: a for layer, a in trace.activations.items() if layers is None or layer in layers})
@@ -252,10 +272,7 @@ def feature_maps(
         raise ValueError(f"There is no feature {features.min() if features.min() < 0 else features.max()}: the embedding has {d} values.")
     pooled = pooled_layer(trace) if method in ("gradcam", "hirescam", "xgradcam", "layercam") else None
     rest = replace(trace, activations={layer: a for layer, a in trace.activations.items() if layer != pooled})
-    maps = {layer: [] for layer in rest.activations}
-    for some in np.array_split(features, -(-len(features)//chunk)) if maps and len(features) else []:
-        for layer, m in activation_maps(rest, [LinearTarget(np.eye(d)[f]) for f in some], method).items(): maps[layer].append(m)
-    done = {layer: np.concatenate(m) for layer, m in maps.items() if m}
+    done = activation_maps(rest, [LinearTarget(np.eye(d)[f]) for f in features], method) if rest.activations and len(features) else {}
     if pooled:
         cells = trace.activations[pooled][0].detach().float().cpu().numpy()
         done[pooled] = cells[features]/cells[0].size

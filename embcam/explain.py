@@ -220,7 +220,7 @@ class Explainer:
         method: str = "layercam",  # CAM method, a name as in the grad-cam package, or one of its classes
         target: object = "signed",  # "signed", "logit", "cosine", or an object with gradient(e)
         random_state: int = 0,  # Seed of LIME and of random values
-        slopes: str = "auto",  # "lime", "shap", "difference" or "gradient" (target="signed")
+        slopes: str | Callable = "auto",  # "lime", "shap", "difference", "gradient", or a callable like those in SLOPES (target="signed")
         trust: bool = True,  # Judge stability, specificity and doubt of each explanation
         **ranking_options,  # For the ranking, such as samples=1000
     ):
@@ -228,7 +228,7 @@ class Explainer:
             raise ValueError(f"target={target!r}: choose 'signed', 'logit' or 'cosine', or pass an object with gradient(e).")
         if isinstance(ranking, str) and ranking not in [*RANKINGS, "mutual information"]:
             raise ValueError(f"ranking={ranking!r}: choose {', '.join(map(repr, RANKINGS))}, 'mutual information', or pass a callable.")
-        if slopes not in ["auto", *SLOPES]: raise ValueError(f"slopes={slopes!r}: choose 'auto', {', '.join(map(repr, SLOPES))}.")
+        if isinstance(slopes, str) and slopes not in ["auto", *SLOPES]: raise ValueError(f"slopes={slopes!r}: choose 'auto', {', '.join(map(repr, SLOPES))}.")
         if method not in CAM_METHODS: package_class(method)
         check_is_fitted(classifier, "estimator_")
         self.classifier, self.ranking, self.strategy, self.top, self.method = classifier, ranking, as_strategy(strategy), top, method
@@ -809,7 +809,7 @@ def sweep(
                        if t <= len(selected)} | {len(selected), min(explainer.top, len(selected))})
         asked = [(strategy, t) for strategy in strategies for t in tops]
         targets = [CosineTarget(impute(trace.embedding, ranking.features[:t], selected, strategy, explainer.random_state)) for strategy, t in asked]
-        maps = [m for i in range(0, len(targets), 25) for m in split_maps(activation_maps(trace, targets[i:i + 25], explainer.method))]
+        maps = split_maps(activation_maps(trace, targets, explainer.method))
         drawn = [combine([small.to_picture(grid) for grid in grids.values()]) for grids in maps]
         usual = {strategy: drawn[asked.index((strategy, min(explainer.top, tops[-1])))] for strategy in strategies}
         for (strategy, t), target, grids, map_ in zip(asked, targets, maps, drawn):

@@ -328,15 +328,16 @@ def add_slopes(
     selected: np.ndarray,  # Ids kept by feature selection, (K,), in the estimator's order
     estimator,  # Fitted on embedding[selected]
     background: np.ndarray,  # Training embeddings, (N, D)
-    source: str,  # A name in SLOPES
+    source: str | Callable,  # A name in SLOPES, or a callable like `slope_difference`
     seed: int = 0,  # Of the source
     **options,  # For the source
 ) -> Ranking:  # The same, with slopes
     "Give a ranking the change of the forecast per unit of each feature."
-    if source not in SLOPES: raise ValueError(f"slopes={source!r}: choose {', '.join(map(repr, SLOPES))}.")
+    if isinstance(source, str) and source not in SLOPES: raise ValueError(f"slopes={source!r}: choose {', '.join(map(repr, SLOPES))}.")
     values, training = np.asarray(embedding, float)[selected], np.asarray(background, float)[:, selected]
     label = estimator.predict(values[None]).tolist()[0] if ranking.label is None else ranking.label
-    def slope(c): return SLOPES[source](values, training, estimator, class_position(c, estimator), seed=seed, **options)
+    how = SLOPES[source] if isinstance(source, str) else source
+    def slope(c): return how(values, training, estimator, class_position(c, estimator), seed=seed, **options)
     slopes = slope(label) - (0 if ranking.versus is None else slope(ranking.versus))
     known = dict(zip(np.asarray(selected).tolist(), slopes))
     return replace(ranking, slopes=np.array([known.get(f, 0.) for f in ranking.features.tolist()]))
