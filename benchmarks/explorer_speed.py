@@ -3,7 +3,7 @@
 python benchmarks/explorer_speed.py [STEPS]
 
 Through Voila on this machine, warm picture: steps that were never asked before, by LayerCAM (a backward pass each) and by Grad-CAM (none),
-and steps back over known ground. Then a new picture without LIME, a burst of twenty keys, and 500 interactions with the kernel's memory.
+and steps back over known ground. Then a new picture without LIME, a burst of twenty keys, the drawing alone, and 500 interactions with the kernel's memory.
 Printed with the machine's load, since all of it is wall-clock time.
 """
 import json
@@ -109,9 +109,25 @@ def burst(p: Page, key: str) -> float:
     return p.page.evaluate("() => window.times.at(-1)")
 
 
+def drawing() -> None:
+    "The explorer's own share of a step: from the knob to the encoded pictures, without a browser."
+    x = explorer()
+    x.knobs.ranking.value = "importances"
+    x.wait(300)
+    x.rest = 3600  # no judgement beside the drawing
+    def steps(): return [(setattr(x.knobs.top, "value", n), drawn(x), 1000*x.took)[-1] for n in range(2, 42)]
+    print("drawn, new LayerCAM step:", summary(steps()))
+    print("drawn, known step:", summary(steps()))
+
+
+def drawn(x: Explorer) -> None:
+    while x.drawn != x.view or "last update" not in x.words.status.value or x.lanes.running.get("fast"): time.sleep(.002)
+
+
 def memory(rounds=500) -> None:
     "Interactions without a browser: resident memory at each fifth."
     x, rng, sizes = explorer(), np.random.default_rng(0), []
+    x.rest = 0
     x.wait(300)
     k, tops = x.knobs, len(x.explainer.classifier.selected_)
     k.ranking.value = "importances"
@@ -120,7 +136,8 @@ def memory(rounds=500) -> None:
         if i % 5 == 0: k.method.value = str(rng.choice(["gradcam", "layercam", "hirescam"]))
         if i % 7 == 0: k.question.value = str(rng.choice(["signed", "TZZ", "TOZ"]))
         if i % 10 == 0: x.pick(int(rng.integers(len(x.names))))
-        x.lanes.wait(120)
+        drawn(x)
+        if i % 10 == 9: x.wait()  # the judgement too
         if (i + 1) % (rounds//5) == 0: sizes.append(int(Path("/proc/self/statm").read_text().split()[1])*os.sysconf("SC_PAGE_SIZE")/2**20)
     print(f"resident memory after each {rounds//5} interactions:", ", ".join(f"{size:.0f}" for size in sizes), "MiB")
 
@@ -129,5 +146,6 @@ if __name__ == "__main__":
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores at the start")
     in_browser(int(sys.argv[1]) if len(sys.argv) > 1 else 40)
     print(f"load {os.getloadavg()[0]:.1f} in the browser")
+    drawing()
     memory()
     print(f"load {os.getloadavg()[0]:.1f} at the end")

@@ -661,7 +661,7 @@ def warned(word: str, so: bool) -> str:
 
 def words_of(ex: Explanation, layer: str) -> tuple[str, str]:
     "What to call a panel, and what it shows."
-    if layer == "signed": return "combined", "red speaks for, blue against"
+    if layer == "signed": return "combined", "red: more like the kept features, blue: less" if isinstance(ex.target, CosineTarget) else "red speaks for, blue against"
     return short(layer), "no evidence" if ex.no_evidence(layer) else f"evidence {ex.evidence[layer]:.2f}"
 
 
