@@ -16,17 +16,17 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from scipy.ndimage import gaussian_filter
 from sklearn.base import clone
 
 from embcam.classify import EmbeddingClassifier, auc_roc
 from embcam.data import load_folder, make_logos
 from embcam.embedding import Backbone
-from embcam.evaluate import (COSTLY, MASK_METRICS, Baseline, Grid, altered, at_random, bootstrap, compare, deletion, insertion, road, sanity, sensitivity_n,
+from embcam.evaluate import (COSTLY, MASK_METRICS, Baseline, Grid, altered, baselines, bootstrap, compare, deletion, insertion, road, sanity, sensitivity_n,
                              split_by_hash, stability)
 from embcam.explain import Explainer
 from embcam.masking import TOZ, TRR, TZZ
 
-CHEAP = "mean activation", "centre prior", "edges", "random map"
 FAITHFUL = {f"{way.__name__}_{fill}": partial(way, fill=fill) for way in (deletion, insertion) for fill in ("mean", "blur")}
 FAITHFUL |= {"road_most": partial(road, first="most"), "road_least": partial(road, first="least"), "sensitivity_n": partial(sensitivity_n, samples=50)}
 SETTING = ["K", "target", "top", "method", "layer"]
@@ -48,9 +48,10 @@ def scene(args, seed):
 def run_grid(args, seed) -> pd.DataFrame:
     "Mask metrics of every setting, and of the baselines that cost next to nothing."
     heads, defects = scene(args, seed)
-    rows = {name: Grid(Explainer(head, random_state=seed)) for name, head in heads.items()}
-    rows |= {name: Baseline(heads["sqrt(N)"], name, seed) for name in CHEAP} | {"random features": altered(Explainer(heads["sqrt(N)"]), ranking=random_ranking)}
-    frame = compare(rows, defects, layers=None, out=Path(args.out)/f"grid{seed}", seed=seed).frame
+    grids = compare({name: Grid(Explainer(head, random_state=seed)) for name, head in heads.items()}, defects, layers=None, out=Path(args.out)/f"grid{seed}", seed=seed)
+    default = Explainer(heads["sqrt(N)"], random_state=seed)
+    plain = {name: row for name, row in baselines(default, seed).items() if name not in COSTLY}
+    frame = pd.concat([grids.frame, compare(plain, defects, layers=None, out=Path(args.out)/f"plain{seed}", seed=seed).frame])
     chosen = set(split_by_hash(defects)[0].names)
     return frame.assign(half=["choose" if name in chosen else "report" for name in frame["image"]], seed=seed)
 
@@ -59,16 +60,23 @@ def named(classifier, seed) -> dict:
     "Twelve rows that are looked at in every way."
     rows = {"embcam's default": Explainer(classifier, random_state=seed)}
     rows |= {f"paper, {strategy}": Explainer.paper(classifier, seed, strategy=strategy) for strategy in (TZZ, TOZ, TRR)}
-    rows |= {"default, random features": altered(rows["embcam's default"], ranking=random_ranking)}
-    rows |= {"default, all K features": altered(rows["embcam's default"], top=len(classifier.selected_))}
-    return rows | {name: Baseline(classifier, name, seed) for name in ("mean activation", "centre prior", *COSTLY)}
+    rows["default, all K features"] = altered(rows["embcam's default"], top=len(classifier.selected_))
+    known = baselines(rows["embcam's default"], seed)
+    return rows | {name: known[name] for name in ("random features", "mean activation", "centre prior", *COSTLY)}
 
 
 def run_named(args, seed) -> pd.DataFrame:
     "Mask and faithfulness metrics of the named rows, on pictures of the half to report on."
     heads, defects = scene(args, seed)
     some = shuffled(split_by_hash(defects)[1], seed, args.named//args.seeds)
-    return compare(named(heads["sqrt(N)"], seed), some, MASK_METRICS | FAITHFUL, out=Path(args.out)/f"named{seed}", seed=seed).frame
+    frame = compare(named(heads["sqrt(N)"], seed), some, MASK_METRICS | FAITHFUL, out=Path(args.out)/f"named{seed}", seed=seed).frame
+    truth = {name: partial(of_mask, metric=metric) for name, metric in FAITHFUL.items()}
+    return pd.concat([frame, compare({"the true mask": Baseline(heads["sqrt(N)"], "random map")}, some, truth, out=Path(args.out)/f"truth{seed}", seed=seed).frame])
+
+
+def of_mask(relevance, mask, picture, classifier, label, seed, metric=insertion):
+    "What a faithfulness metric says of the true mask, softened so that its surroundings come next."
+    return metric(gaussian_filter(1.*mask, 3), picture=picture, classifier=classifier, label=label, seed=seed)
 
 
 def run_checks(args, seed) -> pd.DataFrame:
@@ -112,11 +120,12 @@ def report_grid(frame, out) -> None:
     rows["embcam's default"] = ("sqrt(N)", "signed", "13", "layercam", "combined")
     wide = {name: grid[(grid["half"] == "report") & (grid[SETTING] == list(setting)).all(axis=1)].pivot(index="image", columns="metric", values="value") for name, setting in rows.items()}
     reported = frame[frame["half"] == "report"]
-    for name in (*CHEAP, "random features"):
-        own = reported[reported["explainer"] == name]
-        layer = frame[(frame["explainer"] == name) & (frame["half"] == "choose") & (frame["metric"] == "pixel_auc")].groupby("layer")["value"].mean().idxmax()
-        wide[name], rows[name] = own[own["layer"] == layer].pivot_table(index="image", columns="metric", values="value"), ("", "", "", "", layer)
+    for name in frame.loc[~frame["explainer"].str.contains(", "), "explainer"].unique():
+        own = reported[(reported["explainer"] == name) & (reported["layer"] == "combined")]
+        wide[name], rows[name] = own.pivot_table(index="image", columns="metric", values="value"), ("", "", "", "", "combined")
+    default = wide["embcam's default"]
     table = pd.DataFrame([dict(zip(SETTING, rows[name]), pixel_auc=interval(w["pixel_auc"]), less_paper=signed_interval(w["pixel_auc"] - wide["TZZ, as in the paper"]["pixel_auc"]),
+                               **{f"default_less_{metric}": signed_interval(default[metric] - w[metric]) for metric in ("pixel_auc", "mass_accuracy")},
                                **w.drop(columns="pixel_auc").mean().round(3)) for name, w in wide.items()], index=[*wide])
     table = table.iloc[np.argsort([-w["pixel_auc"].mean() for w in wide.values()])]
     table.to_csv(out/"table.csv")
@@ -182,7 +191,7 @@ def report_named(frame, out) -> None:
     cost = frame.groupby("explainer", sort=False).agg(forwards=("forwards", "mean"), backwards=("backwards", "mean"), seconds=("seconds", "median"))
     means = pd.DataFrame({name: wide.mean() for name, wide in counted.items()}).T
     default = counted["embcam's default"]
-    table = means.join(cost).assign(**{f"default_less_{metric}": [signed_interval(default[metric] - wide[metric]) for wide in counted.values()]
+    table = means.join(cost).assign(**{f"default_less_{metric}": [signed_interval(default[metric] - wide[metric]) if metric in wide else "" for wide in counted.values()]
                                        for metric in ("pixel_auc", "insertion_mean", "insertion_blur", "deletion_mean")})
     table.to_csv(out/"named.csv")
     print(f"\n{len(default)} pictures of the half to report on\n{table.round(3).T.to_string()}")

@@ -1334,7 +1334,8 @@ def server_command(
     if importlib.util.find_spec(name) is None: raise ImportError(f'{"JupyterLab" if lab else "Voila"} is not installed: pip install "embcam[app]".')
     start = [sys.executable, "-m", name, "--no-browser"]
     if not lab: return [*start, str(notebook), "--Voila.ip=127.0.0.1", f"--port={port}", "--Voila.auto_token=True", "--Voila.log_level=WARN", f"--theme={theme}"]
-    silent = ["--ServerApp.log_level=WARN", "--LabApp.log_level=WARN", "--ServerApp.answer_yes=True", "--LabApp.extension_manager=readonly", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.news_url=None"]  # asks nobody, here or far away
+    silent = ["--ServerApp.log_level=WARN", "--LabApp.log_level=WARN", "--ServerApp.answer_yes=True", "--LabApp.extension_manager=readonly",
+              "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.news_url=None"]  # asks nobody, here or far away
     root = ["--allow-root"] if getattr(os, "geteuid", lambda: 1)() == 0 else []  # as in a container; Voila does not ask
     return [*start, "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={notebook.parent}", *silent, *root]
 
