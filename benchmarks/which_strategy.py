@@ -1,7 +1,7 @@
 """Which strategy, how many features, which CAM method, which layer: and is any of it better than no explanation?
 
-python benchmarks/which_strategy.py FOLDER --out DIR [--backbone squeezenet1_0] [--weights FILE] [--seeds 2] [--named 60] [--checked 20]
-python benchmarks/which_strategy.py logos --out DIR [--seeds 1]
+python benchmarks/which_strategy.py FOLDER --out DIR [--backbone squeezenet1_0] [--weights FILE] [--seeds 1] [--named 16] [--checked 12]
+python benchmarks/which_strategy.py logos --out DIR
 
 FOLDER holds images/<class>/* and masks/<class>/*. For each seed a classifier is trained on three quarters of the pictures, with K = sqrt(N),
 2 sqrt(N) and all features, and the held-out defects are explained by every setting of the grid. Settings are chosen on one half of these
@@ -210,9 +210,9 @@ def main():
     parser.add_argument("--out", required=True, help="folder for the scores")
     parser.add_argument("--backbone", default="resnet18")
     parser.add_argument("--weights", default="builtin")
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--named", type=int, default=60, help="pictures for faithfulness")
-    parser.add_argument("--checked", type=int, default=20, help="pictures for sanity and stability")
+    parser.add_argument("--seeds", type=int, default=1, help="splits; each takes as long again")
+    parser.add_argument("--named", type=int, default=16, help="pictures for faithfulness: two minutes each")
+    parser.add_argument("--checked", type=int, default=12, help="pictures for sanity and stability")
     parser.add_argument("--part", choices=["grid", "named", "checks"], nargs="+", default=["grid", "named", "checks"])
     parser.add_argument("--cache", help="folder for embeddings")
     args = parser.parse_args()
