@@ -7,7 +7,6 @@ FOLDER holds images/<class>/* and masks/<class>/*. For each seed a classifier is
 held-out defects are explained. The best layer of each map is chosen on one half of these (fixed by the pictures' SHA-256) and reported
 on the other, with paired bootstrap intervals over pictures. An interrupted run goes on where it stopped.
 """
-import argparse
 import sys
 from pathlib import Path
 
@@ -15,12 +14,12 @@ import numpy as np
 import pandas as pd
 
 from embcam.classify import EmbeddingClassifier, auc_roc
-from embcam.data import load_folder, make_logos
-from embcam.embedding import Backbone
 from embcam.evaluate import Baseline, bootstrap, compare, split_by_hash
 from embcam.explain import Explainer
 from embcam.features import rank_lime
 from embcam.masking import TOZ, TRR, TZZ
+
+from which_strategy import arguments, defective, pictures_and_backbone
 
 METRICS = ["pixel_auc", "pointing_game_15", "mass_accuracy", "rank_accuracy"]
 KNOWN = {}
@@ -59,23 +58,16 @@ def report(frame):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", help="a folder with masks, or 'logos'")
-    parser.add_argument("--out", required=True, help="folder for the scores")
-    parser.add_argument("--backbone", default="resnet18")
-    parser.add_argument("--weights", default="builtin")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser = arguments(__doc__, seeds=3)
     parser.add_argument("--n", type=int, help="at most so many defects of each seed")
-    parser.add_argument("--cache", help="folder for embeddings")
     args = parser.parse_args()
-    images = make_logos(880, seed=0) if args.folder == "logos" else load_folder(args.folder)
-    backbone, frames = Backbone(args.backbone, args.weights, cache=args.cache or True), []
+    (images, backbone), frames = pictures_and_backbone(args), []
     print(images, backbone, sep="\n")
     for seed in range(args.seeds):
         train, test = images.split(test_size=.25, seed=seed)
         classifier = EmbeddingClassifier(backbone, random_state=seed).fit(train)
         print(f"seed {seed}: AUC ROC {auc_roc(test.labels, classifier.predict_proba(test), classifier.classes_):.4f}", flush=True)
-        defects = test[[i for i in range(len(test)) if (mask := test[i].mask) is not None and mask.any()]]
+        defects = defective(test)
         if args.n: defects = defects[np.random.default_rng(seed).permutation(len(defects))[:args.n]]
         first = set(split_by_hash(defects)[0].names)
         found = compare(rows(classifier, seed), defects, METRICS, None, Path(args.out)/f"seed{seed}").frame

@@ -33,27 +33,46 @@ SETTING = ["K", "target", "top", "method", "layer"]
 PAPER = dict(K="sqrt(N)", top="13", method="gradcam")
 
 
-def scene(args, seed):
-    "Classifiers on three selections, and the held-out defects: those to choose on, and those to report on."
+def arguments(doc, seeds) -> argparse.ArgumentParser:
+    "What every benchmark on defects with masks is asked."
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", help="a folder with masks, or 'logos'")
+    parser.add_argument("--out", required=True, help="folder for the scores")
+    parser.add_argument("--backbone", default="resnet18")
+    parser.add_argument("--weights", default="builtin")
+    parser.add_argument("--seeds", type=int, default=seeds, help="splits; each takes as long again")
+    parser.add_argument("--cache", help="folder for embeddings")
+    return parser
+
+
+def pictures_and_backbone(args) -> tuple:
+    "What the arguments name."
     images = make_logos(880, seed=0) if args.folder == "logos" else load_folder(args.folder)
+    return images, Backbone(args.backbone, args.weights, cache=args.cache or True)
+
+
+def defective(images): return images[[i for i in range(len(images)) if (mask := images[i].mask) is not None and mask.any()]]
+
+
+def scene(images, backbone, seed) -> tuple:
+    "Classifiers on three selections, and the held-out defects."
     train, test = images.split(test_size=.25, seed=seed)
-    first = EmbeddingClassifier(Backbone(args.backbone, args.weights, cache=args.cache or True), random_state=seed).fit(train)
+    first = EmbeddingClassifier(backbone, random_state=seed).fit(train)
     k = len(first.selected_)
     heads = {"sqrt(N)": first} | {name: clone(first).set_params(n_features=n).fit(first.background_, first.labels_) for name, n in (("2 sqrt(N)", 2*k), ("all", "all"))}
     for name, head in heads.items():
         print(f"seed {seed}, K = {name} = {len(head.selected_)}: AUC ROC {auc_roc(test.labels, head.predict_proba(test), head.classes_):.4f}", flush=True)
-    return heads, test[[i for i in range(len(test)) if (mask := test[i].mask) is not None and mask.any()]]
+    return heads, defective(test)
 
 
-def run_grid(args, seed) -> pd.DataFrame:
+def run_grid(args, heads, defects, seed) -> pd.DataFrame:
     "Mask metrics of every setting, and of the baselines that cost next to nothing."
-    heads, defects = scene(args, seed)
     grids = compare({name: Grid(Explainer(head, random_state=seed)) for name, head in heads.items()}, defects, layers=None, out=Path(args.out)/f"grid{seed}", seed=seed)
     default = Explainer(heads["sqrt(N)"], random_state=seed)
     plain = {name: row for name, row in baselines(default, seed).items() if name not in COSTLY}
     frame = pd.concat([grids.frame, compare(plain, defects, layers=None, out=Path(args.out)/f"plain{seed}", seed=seed).frame])
     chosen = set(split_by_hash(defects)[0].names)
-    return frame.assign(half=["choose" if name in chosen else "report" for name in frame["image"]], seed=seed)
+    return frame.assign(half=["choose" if name in chosen else "report" for name in frame["image"]])
 
 
 def named(classifier, seed) -> dict:
@@ -65,9 +84,8 @@ def named(classifier, seed) -> dict:
     return rows | {name: known[name] for name in ("random features", "mean activation", "centre prior", *COSTLY)}
 
 
-def run_named(args, seed) -> pd.DataFrame:
+def run_named(args, heads, defects, seed) -> pd.DataFrame:
     "Mask and faithfulness metrics of the named rows, on pictures of the half to report on."
-    heads, defects = scene(args, seed)
     some = shuffled(split_by_hash(defects)[1], seed, args.named//args.seeds)
     frame = compare(named(heads["sqrt(N)"], seed), some, MASK_METRICS | FAITHFUL, out=Path(args.out)/f"named{seed}", seed=seed).frame
     truth = {name: partial(of_mask, metric=metric) for name, metric in FAITHFUL.items()}
@@ -79,9 +97,8 @@ def of_mask(relevance, mask, picture, classifier, label, seed, metric=insertion)
     return metric(gaussian_filter(1.*mask, 3), picture=picture, classifier=classifier, label=label, seed=seed)
 
 
-def run_checks(args, seed) -> pd.DataFrame:
+def run_checks(args, heads, defects, seed) -> pd.DataFrame:
     "Sanity and stability of the explainers among the named rows."
-    heads, defects = scene(args, seed)
     some, frames = shuffled(split_by_hash(defects)[1], seed, args.checked), []
     for name, explainer in [*named(heads["sqrt(N)"], seed).items()][:4]:
         for check in sanity, stability:
@@ -96,10 +113,10 @@ def run_checks(args, seed) -> pd.DataFrame:
 def shuffled(images, seed, n): return images[np.random.default_rng(seed).permutation(len(images))[:n]]
 
 
-def interval(values, digits=3) -> str: return f"{np.mean(values):.{digits}f} ({' to '.join(f'{end:.{digits}f}' for end in bootstrap(np.asarray(values)[:, None])[:, 0])})"
-
-
-def signed_interval(values) -> str: return f"{np.mean(values):+.3f} ({' to '.join(f'{end:+.3f}' for end in bootstrap(np.asarray(values)[:, None])[:, 0])})"
+def interval(values, sign="") -> str:
+    "Mean and 95 % interval in words; with sign='+' for differences."
+    low, high = bootstrap(np.asarray(values)[:, None])[:, 0]
+    return f"{np.mean(values):{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
 
 
 def by_setting(frame) -> pd.DataFrame:
@@ -124,8 +141,8 @@ def report_grid(frame, out) -> None:
         own = reported[(reported["explainer"] == name) & (reported["layer"] == "combined")]
         wide[name], rows[name] = own.pivot_table(index="image", columns="metric", values="value"), ("", "", "", "", "combined")
     default = wide["embcam's default"]
-    table = pd.DataFrame([dict(zip(SETTING, rows[name]), pixel_auc=interval(w["pixel_auc"]), less_paper=signed_interval(w["pixel_auc"] - wide["TZZ, as in the paper"]["pixel_auc"]),
-                               **{f"default_less_{metric}": signed_interval(default[metric] - w[metric]) for metric in ("pixel_auc", "mass_accuracy")},
+    table = pd.DataFrame([dict(zip(SETTING, rows[name]), pixel_auc=interval(w["pixel_auc"]), less_paper=interval(w["pixel_auc"] - wide["TZZ, as in the paper"]["pixel_auc"], "+"),
+                               **{f"default_less_{metric}": interval(default[metric] - w[metric], "+") for metric in ("pixel_auc", "mass_accuracy")},
                                **w.drop(columns="pixel_auc").mean().round(3)) for name, w in wide.items()], index=[*wide])
     table = table.iloc[np.argsort([-w["pixel_auc"].mean() for w in wide.values()])]
     table.to_csv(out/"table.csv")
@@ -191,7 +208,7 @@ def report_named(frame, out) -> None:
     cost = frame.groupby("explainer", sort=False).agg(forwards=("forwards", "mean"), backwards=("backwards", "mean"), seconds=("seconds", "median"))
     means = pd.DataFrame({name: wide.mean() for name, wide in counted.items()}).T
     default = counted["embcam's default"]
-    table = means.join(cost).assign(**{f"default_less_{metric}": [signed_interval(default[metric] - wide[metric]) if metric in wide else "" for wide in counted.values()]
+    table = means.join(cost).assign(**{f"default_less_{metric}": [interval(default[metric] - wide[metric], "+") if metric in wide else "" for wide in counted.values()]
                                        for metric in ("pixel_auc", "insertion_mean", "insertion_blur", "deletion_mean")})
     table.to_csv(out/"named.csv")
     print(f"\n{len(default)} pictures of the half to report on\n{table.round(3).T.to_string()}")
@@ -205,22 +222,17 @@ def report_checks(frame, out) -> None:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", help="a folder with masks, or 'logos'")
-    parser.add_argument("--out", required=True, help="folder for the scores")
-    parser.add_argument("--backbone", default="resnet18")
-    parser.add_argument("--weights", default="builtin")
-    parser.add_argument("--seeds", type=int, default=1, help="splits; each takes as long again")
+    parser = arguments(__doc__, seeds=1)
     parser.add_argument("--named", type=int, default=16, help="pictures for faithfulness: two minutes each")
     parser.add_argument("--checked", type=int, default=12, help="pictures for sanity and stability")
     parser.add_argument("--part", choices=["grid", "named", "checks"], nargs="+", default=["grid", "named", "checks"])
-    parser.add_argument("--cache", help="folder for embeddings")
     args = parser.parse_args()
-    out = Path(args.out)
-    if "named" in args.part: report_named(pd.concat([run_named(args, seed) for seed in range(args.seeds)]), out)
-    if "checks" in args.part: report_checks(run_checks(args, 0), out)
+    out, (images, backbone) = Path(args.out), pictures_and_backbone(args)
+    scenes = [(*scene(images, backbone, seed), seed) for seed in range(args.seeds)]
+    if "named" in args.part: report_named(pd.concat([run_named(args, *one) for one in scenes]), out)
+    if "checks" in args.part: report_checks(run_checks(args, *scenes[0]), out)
     if "grid" in args.part:
-        frame = pd.concat([run_grid(args, seed) for seed in range(args.seeds)])
+        frame = pd.concat([run_grid(args, *one) for one in scenes])
         report_grid(frame, out)
         report_verdict(frame, out)
 
