@@ -907,7 +907,7 @@ def compare(
         if Path(out).is_file(): raise ValueError(f"out={str(out)!r} is a file: name a folder.")
         pictures = hashlib.sha256("".join(f"{name}\n{picture_hash(p)}\n" for name, p in zip(images.names, images.images)).encode()).hexdigest()[:16]
         prints = {name: fingerprint(e) for name, e in explainers.items()}
-        asked = {name: str(inspect.signature(metric)) for name, metric in metrics.items()}
+        asked = {name: {key: described(p.default) for key, p in inspect.signature(metric).parameters.items()} for name, metric in metrics.items()}
         lines = finished(path, dict(seed=seed, layers=layers, images=pictures, metrics=asked, explainers=prints))
     for i in tqdm(range(len(images)), desc="comparing", disable=not progress):
         if images.names[i] in lines: continue
