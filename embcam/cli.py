@@ -98,7 +98,7 @@ def named_weights(
 
 def fit(args) -> None:
     "embcam fit"
-    check_out(args, "model", args.folder)
+    check_out(args.out, args.force, "model", args.folder)
     images = load_folder(args.folder, on_error="skip" if args.skip_broken else "raise")
     for path, reason in images.skipped: print(f"skipped: {path}: {reason}")
     if len(images.classes) < 2:
@@ -112,16 +112,17 @@ def fit(args) -> None:
 
 # %% ../nbs/09_cli.ipynb #49cda6f8
 def check_out(
-    args,  # Arguments with `out` and `force`
-    kind: str,  # What is going to be written
+    out: str,  # What is going to be written
+    force: bool,  # Replace an earlier one
+    kind: str,  # Of folder
     *inputs: str,  # What is going to be read
 ) -> None:
     "Refuse before the work what could not be written after it, or would destroy what is read."
-    check_new(args.out, args.force, kind)
-    out = Path(args.out).resolve()
+    check_new(out, force, kind)
+    whole = Path(out).resolve()
     for path in map(Path, inputs):
-        if out == path.resolve() or out in path.resolve().parents:
-            raise FileExistsError(f"--out {args.out} would replace {path}, which is to be read: choose another name.")
+        if whole == path.resolve() or whole in path.resolve().parents:
+            raise FileExistsError(f"--out {out} would replace {path}, which is to be read: choose another name.")
 
 # %% ../nbs/09_cli.ipynb #4b1ea9bc
 def index_page(
@@ -179,7 +180,7 @@ def as_class(
 
 def explain(args) -> None:
     "embcam explain"
-    check_out(args, "explanations", args.model, *args.pictures)
+    check_out(args.out, args.force, "explanations", args.model, *args.pictures)
     if args.top < 1: raise ValueError(f"--top {args.top}: ask for at least one feature.")
     if args.method and args.method not in CAM_METHODS: package_class(args.method)
     if args.strategy: as_strategy(args.strategy)
@@ -223,7 +224,7 @@ ON_MASKS, ON_FORECASTS = ("pixel_auc", "pointing_game_15", "mass_accuracy", "ave
 
 def evaluate(args) -> None:
     "embcam evaluate"
-    check_out(argparse.Namespace(out=args.out, force=True), "evaluation", args.model, args.folder)  # one that is begun goes on
+    check_out(args.out, True, "evaluation", args.model, args.folder)  # one that is begun goes on
     if args.n < 1: raise ValueError(f"--n {args.n}: ask for at least one picture.")
     images = load_folder(args.folder, on_error="skip" if args.skip_broken else "raise")
     for path, reason in images.skipped: print(f"skipped: {path}: {reason}")
@@ -264,7 +265,7 @@ def chosen(
 
 def demo(args) -> None:
     "embcam demo"
-    check_out(args, "demo")
+    check_out(args.out, args.force, "demo")
     import matplotlib
     matplotlib.use("Agg")
     logos = make_logos(args.n, seed=args.seed)

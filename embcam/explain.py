@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['STYLE', 'PAPER_TABLE_2', 'Trust', 'Neighbourhood', 'Explanation', 'reading_notes', 'figure_jpeg', 'Explainer',
-           'picture_name', 'target_name', 'explain_trace', 'random_targets', 'rank_correlation', 'judge', 'fitted',
-           'draw_explanation', 'short', 'color_scale', 'draw_features', 'thumbnail', 'page', 'picture_tag', 'describe',
-           'Html', 'bar', 'table', 'often_in_top', 'explanation_html', 'folder_name', 'save_explanation',
+           'picture_name', 'target_name', 'explain_trace', 'random_targets', 'rank_correlation', 'by_chance', 'judge',
+           'fitted', 'draw_explanation', 'short', 'color_scale', 'draw_features', 'thumbnail', 'page', 'picture_tag',
+           'describe', 'Html', 'bar', 'table', 'often_in_top', 'explanation_html', 'folder_name', 'save_explanation',
            'explanation_grid', 'strategy_grid', 'similarities', 'similarity_table', 'beside_paper', 'Sweep', 'sweep',
            'split_maps', 'draw_sweep']
 
@@ -400,6 +400,11 @@ def rank_correlation(
     return float(a @ b/lengths) if lengths else 0.
 
 
+def by_chance(explainer: Explainer) -> bool:
+    "Whether another seed may give another ranking."
+    return explainer.ranking in ("lime", "permutation") if isinstance(explainer.ranking, str) else callable(explainer.ranking)
+
+
 def judge(
     explainer: Explainer,  # Its ranking, method and seed are used
     trace,  # The forward pass that was explained
@@ -409,10 +414,10 @@ def judge(
     """Repeat the ranking over seeds, compare the map with those of random features, and measure the forecast's doubt.
     Where more than half of all features are kept, stability is that of the upper half: any ranking has the same top K of K."""
     first, second, *_ = sorted(ex.probabilities.values(), reverse=True)
-    chance, seed = explainer.ranking in ("lime", "permutation") if isinstance(explainer.ranking, str) else callable(explainer.ranking), explainer.random_state
+    seed = explainer.random_state
     label, versus = (None, None) if ex.ranking is None else (ex.label, ex.ranking.versus)
     def again(s): return ex.ranking if s == seed else explainer.rank(ex.embedding, label, versus, s)
-    steady = stability(again, max(1, min(len(ex.top), len(ex.ranking)//2)), repeats, seed) if chance and ex.ranking is not None else None
+    steady = stability(again, max(1, min(len(ex.top), len(ex.ranking)//2)), repeats, seed) if by_chance(explainer) and ex.ranking is not None else None
     others, special = random_targets(explainer, ex), None
     if others:
         maps, frame = activation_maps(trace, others, explainer.method), ex.frame.limited(64)

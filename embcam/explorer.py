@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['LINEAR', 'UNKNOWN', 'ANSWERS', 'SEEDS', 'EDGE', 'CSS', 'RANKING_NAMES', 'QUESTION_NAMES', 'METHOD_NAMES', 'HELP',
            'AUTO', 'BLANK', 'SESSIONS', 'ASKED', 'View', 'asker', 'keep', 'edited', 'picture_of', 'names_of',
-           'explain_view', 'answer', 'as_python', 'LinearMaps', 'direct_maps', 'Session', 'plain', 'by_chance',
-           'color_table', 'font', 'edge_of', 'greyed', 'painted', 'stamped', 'encoded', 'unit', 'color_limits',
-           'draw_view', 'labelled', 'sheet_of', 'Lanes', 'OneAtATime', 'shared', 'forecast_html', 'bars_html',
-           'facts_html', 'warned', 'words_of', 'caption_html', 'hint', 'knobs_for', 'question_of', 'view_of', 'Panels',
-           'Switches', 'Forecast', 'forecast', 'Gallery', 'FeatureCard', 'Explorer', 'in_words', 'card', 'helped',
-           'arranged', 'show_picture', 'show_maps', 'show_facts', 'pictures_in', 'learnt', 'model_and_pictures',
-           'open_explorer', 'explorer_notebook', 'server_command', 'serve', 'answers', 'stop']
+           'explain_view', 'answer', 'as_python', 'LinearMaps', 'direct_maps', 'Session', 'plain', 'color_table',
+           'font', 'edge_of', 'greyed', 'painted', 'stamped', 'encoded', 'unit', 'color_limits', 'draw_view',
+           'labelled', 'sheet_of', 'Lanes', 'OneAtATime', 'shared', 'forecast_html', 'bars_html', 'facts_html',
+           'warned', 'words_of', 'caption_html', 'hint', 'knobs_for', 'question_of', 'view_of', 'Panels', 'Switches',
+           'Forecast', 'forecast', 'Gallery', 'FeatureCard', 'Explorer', 'in_words', 'card', 'helped', 'arranged',
+           'show_picture', 'show_maps', 'show_facts', 'pictures_in', 'learnt', 'model_and_pictures', 'open_explorer',
+           'explorer_notebook', 'server_command', 'serve', 'answers', 'stop']
 
 # %% ../nbs/08_explorer.ipynb #8a77b3a2
 import base64
@@ -46,7 +46,7 @@ from .cam import CAM_METHODS, CosineTarget, LinearTarget, activation_maps, featu
 from .classify import EmbeddingClassifier, relative_names
 from .data import load_folder, make_logos, open_image, open_mask, picture_files
 from .embedding import Backbone
-from .explain import Explainer, Explanation, Trust, explain_trace, explanation_html, fitted, judge, short, thumbnail
+from .explain import Explainer, Explanation, Trust, by_chance, explain_trace, explanation_html, fitted, judge, short, thumbnail
 from .features import Ranking, Stability, class_probabilities, stability
 from .masking import STRATEGIES
 
@@ -346,10 +346,6 @@ def plain(view: View) -> View:
     "A view without what maps do not depend on."
     return replace(view, layer="all", opacity=.85, scale="own", outline=True)
 
-
-def by_chance(asked: Explainer) -> bool:
-    "Whether another seed may give another ranking."
-    return asked.ranking in ("lime", "permutation") if isinstance(asked.ranking, str) else callable(asked.ranking)
 
 # %% ../nbs/08_explorer.ipynb #18b4fd7a
 EDGE = (57, 208, 216)  # colour of the mask's outline
