@@ -11,31 +11,30 @@ import sys
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import roc_auc_score
 from tqdm.auto import tqdm
 
+from embcam import TOZ, TRR, TZZ, Backbone, EmbeddingClassifier, Explainer, load_folder
 from embcam.cam import EnergyTarget
-from embcam.classify import EmbeddingClassifier, auc_roc
-from embcam.data import load_folder
-from embcam.embedding import Backbone
-from embcam.explain import Explainer, similarity_table
-from embcam.masking import TOZ, TRR, TZZ, similarity
+from embcam.classify import auc_roc
+from embcam.masking import impute, similarity
+from embcam.metrics import pixel_auc
+from embcam.paper import similarity_table
 
 
-def pixel_auc(classifier, rankings, images):
-    "Pixel AUC of every defective picture, strategy and layer."
-    energy, rows = Explainer(classifier, ranking=classifier.selection_, target=EnergyTarget(), method="gradcam", trust=False), []
+def map_scores(classifier, rankings, images):
+    "Pixel AUC of every defective image, strategy and layer."
+    energy, rows = Explainer(classifier, ranking=classifier.selection_, target=EnergyTarget(), method="gradcam"), []
     for sample, source, ranking in zip(tqdm(images, desc="maps"), images.images, rankings):
         if sample.mask is None or not sample.mask.any(): continue
-        for ex in Explainer.paper(classifier, ranking=ranking).strategies(source) + [energy(source)]:
-            rows += [(sample.name, ex.asked, layer, roc_auc_score(sample.mask.ravel(), heat.ravel())) for layer, heat in ex.heatmaps().items()]
+        for ex in [*Explainer.paper(classifier, ranking=ranking).strategies(source), energy(source)]:
+            rows += [(sample.name, ex.target_name, layer, pixel_auc(m, sample.mask)) for layer, m in ex.maps.items()]
     return pd.DataFrame(rows, columns=["name", "target", "layer", "auc"])
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
-    parser.add_argument("--backbone", default="resnet18")
+    parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--weights", default="auto")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--cache")
@@ -53,16 +52,17 @@ def main():
     _, classifier, test = runs[0]
     explainer, embeddings = Explainer.paper(classifier), classifier.embed(test)
     rankings = [explainer.rank(e) for e in tqdm(embeddings, desc="ranking")]
-    values = [(label, s.name, similarity(explainer.reference(e, ranking, s), e))
+    def reference(e, ranking, s): return impute(e, ranking.features[:explainer.n_top], classifier.selected_, s, explainer.random_state)
+    values = [(label, s.name, similarity(reference(e, ranking, s), e))
               for e, ranking, label in zip(embeddings, rankings, test.labels) for s in (TOZ, TZZ, TRR)]
     frame = pd.DataFrame(values, columns=["class", "strategy", "similarity"])
     print("\nsimilarities, seed 0", similarity_table(None, frame).round(3).to_string(), sep="\n")
     for scale in .03, .3, 1, 3:
-        means = {s: np.mean([similarity(explainer.reference(e, ranking, s), e) for e, ranking in zip(embeddings*scale, rankings)]) for s in (TOZ, TZZ, TRR)}
+        means = {s: np.mean([similarity(reference(e, ranking, s), e) for e, ranking in zip(embeddings*scale, rankings)]) for s in (TOZ, TZZ, TRR)}
         print(f"embedding x {scale:<4}", " < ".join(f"{s} {means[s]:.3f}" for s in sorted(means, key=means.get)))
     print(f"top 13 features that matter by being absent: {np.mean([ranking.absent[:13].mean() for ranking in rankings]):.0%}")
-    aucs = pixel_auc(classifier, rankings, test)
-    print(f"\npixel AUC against the masks, {aucs.name.nunique()} pictures, seed 0", aucs.pivot_table(index="target", columns="layer", values="auc").round(3).to_string(), sep="\n")
+    aucs = map_scores(classifier, rankings, test)
+    print(f"\npixel AUC against the masks, {aucs.name.nunique()} images, seed 0", aucs.pivot_table(index="target", columns="layer", values="auc").round(3).to_string(), sep="\n")
 
 
 if __name__ == "__main__": sys.exit(main())

@@ -17,11 +17,11 @@ from embcam.embedding import Backbone
 warnings.filterwarnings("ignore", ".*untrained")
 runs = int(sys.argv[1]) if len(sys.argv) > 1 else 5
 backbone = Backbone("resnet18", None)
-picture = np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8)
-x, modules = backbone.prepare(picture)[0][None], dict(backbone.network.named_modules())
+image = np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8)
+x, modules = backbone.prepare(image)[0][None], dict(backbone.network.named_modules())
 
 
-def ours(): return feature_maps(backbone.trace(picture), range(100))
+def ours(): return feature_maps(backbone.trace(image), range(100))
 
 
 def package(calls=4):

@@ -1,11 +1,11 @@
-"""Which question draws the best map? Signed targets against the paper's, on defects with masks.
+"""Which target draws the best map? Signed targets against the paper's, on defects with masks.
 
 python benchmarks/targets.py FOLDER --out DIR [--backbone squeezenet1_0] [--weights FILE] [--seeds 3] [--n 60]
 python benchmarks/targets.py logos --out DIR [--backbone resnet18] [--weights FILE]
 
-FOLDER holds images/<class>/* and masks/<class>/*. For each seed a classifier is trained on three quarters of the pictures, and the
-held-out defects are explained. The best layer of each map is chosen on one half of these (fixed by the pictures' SHA-256) and reported
-on the other, with paired bootstrap intervals over pictures. An interrupted run goes on where it stopped.
+FOLDER holds images/<class>/* and masks/<class>/*. For each seed a classifier is trained on three quarters of the images, and the
+held-out defects are explained. The best layer of each map is chosen on one half of these (fixed by the images' SHA-256) and reported
+on the other, with paired bootstrap intervals over images. An interrupted run goes on where it stopped.
 """
 import sys
 from pathlib import Path
@@ -13,40 +13,41 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from embcam.classify import EmbeddingClassifier, auc_roc
-from embcam.evaluate import Baseline, bootstrap, compare, split_by_hash
-from embcam.explain import Explainer
+from embcam import TOZ, TRR, TZZ, EmbeddingClassifier, Explainer
+from embcam.baselines import Baseline
+from embcam.classify import auc_roc
+from embcam.evaluate import bootstrap, compare, split_by_hash
 from embcam.features import rank_lime
-from embcam.masking import TOZ, TRR, TZZ
+from embcam.targets import Signed
 
-from which_strategy import arguments, defective, pictures_and_backbone
+from which_strategy import arguments, defective, images_and_backbone
 
 METRICS = ["pixel_auc", "pointing_game_15", "mass_accuracy", "rank_accuracy"]
 KNOWN = {}
 
 
-def lime_once(embedding, background, estimator, label, seed=0):
-    "LIME, once for each forecast: all explainers share it."
-    key = embedding.tobytes(), id(estimator), label, seed
-    if key not in KNOWN: KNOWN[key] = rank_lime(embedding, background, estimator, label, seed)
+def lime_once(embedding, head, label, seed=0):
+    "LIME, once for each prediction: all explainers share it."
+    key = embedding.tobytes(), head.selected.tobytes(), label, seed
+    if key not in KNOWN: KNOWN[key] = rank_lime(embedding, head, label, seed)
     return KNOWN[key]
 
 
 def rows(classifier, seed):
-    "The paper's maps, signed maps from three sources, and two baselines that ask no classifier."
+    "The paper's maps, signed maps from three sources and by two methods, and two baselines that ask no classifier."
     def ask(make=Explainer, **settings): return make(classifier, ranking=lime_once, random_state=seed, **settings)
-    named = {f"{strategy}, {method}": ask(Explainer.paper, strategy=strategy, method=method)
+    named = {f"{strategy}, {method}": ask(Explainer.paper, target=strategy, method=method)
              for method in ("gradcam", "layercam") for strategy in (TZZ, TOZ, TRR)}
-    named |= {f"signed {source}, layercam": ask(slopes=source) for source in ("lime", "shap", "difference")}
-    named |= {"signed lime, gradcam": ask(slopes="lime", method="gradcam"), "signed lime, all K, layercam": ask(slopes="lime", top=len(classifier.selected_))}
+    named |= {f"signed {source}, {method}": ask(target=Signed(source), method=method) for source in ("lime", "shap", "difference") for method in ("layercam", "focus")}
+    named |= {"signed lime, gradcam": ask(target=Signed("lime"), method="gradcam")}
     return named | {name: Baseline(classifier, name, seed) for name in ("mean activation", "centre prior")}
 
 
 def report(frame):
     "Best layer on one half, scores on the other; differences to the paper's TZZ and to mean activation."
-    half = frame.groupby(["half", "explainer", "layer", "metric", "image"])["value"].mean()  # a picture that several seeds hold out counts once
+    half = frame.groupby(["half", "explainer", "layer", "metric", "image"])["value"].mean()  # a image that several seeds hold out counts once
     chosen = half["first"].xs("pixel_auc", level="metric").groupby(["explainer", "layer"]).mean().unstack().idxmax(axis=1)
-    print(f"\nbest layer on {half['first'].index.get_level_values('image').nunique()} pictures, "
+    print(f"\nbest layer on {half['first'].index.get_level_values('image').nunique()} images, "
           f"reported on {half['second'].index.get_level_values('image').nunique()} others")
     for metric in METRICS:
         wide = pd.DataFrame({name: half["second"].loc[name, layer, metric] for name, layer in chosen.items()})
@@ -61,7 +62,7 @@ def main():
     parser = arguments(__doc__, seeds=3)
     parser.add_argument("--n", type=int, help="at most so many defects of each seed")
     args = parser.parse_args()
-    (images, backbone), frames = pictures_and_backbone(args), []
+    (images, backbone), frames = images_and_backbone(args), []
     print(images, backbone, sep="\n")
     for seed in range(args.seeds):
         train, test = images.split(test_size=.25, seed=seed)

@@ -1,6 +1,6 @@
-"""The explorer in a real browser: Voila, as `embcam explore MODEL FOLDER` starts it, and JupyterLab 4.
+"""The explorer in a real browser: Voila, as `embcam explore` starts it with and without a model, and JupyterLab 4.
 
-python tests/test_browser.py [FOLDER FOR SCREENSHOTS]
+python tests/test_browser.py [FOLDER FOR SCREENSHOTS [voila lab demo]]
 
 Needs `pip install -e '.[dev]'` and Debian's chromium. Prints each check and, at the end, "N passed, N failed"; exits with 1 if one failed.
 """
@@ -22,21 +22,22 @@ from PIL import Image
 from playwright.sync_api import Error, sync_playwright
 
 from embcam.classify import EmbeddingClassifier
-from embcam.data import make_logos
 from embcam.embedding import Backbone
-from embcam.explorer import answers, server_command, stop
+from embcam.logos import make_logos
+from embcam.serve import is_listening, server_command, start_server, stop_server
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "/usr/bin/chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 SHOTS = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp(prefix="embcam-browser-"))
 SOURCE = """import numpy as np
 from embcam.classify import EmbeddingClassifier
-from embcam.data import ImageSet, make_logos
+from embcam.data import ImageSet
 from embcam.explain import Explainer
 from embcam.explorer import Explorer
+from embcam.logos import make_logos
 train, test = make_logos(60, size=112, seed=0, progress=False).split(seed=0)
-no_picture = np.zeros((3, 3, 3, 3), np.uint8)
-images = ImageSet([*test.images[:7], no_picture, *test.images[7:]], [*test.labels[:7], "good", *test.labels[7:]], [*test.masks[:7], None, *test.masks[7:]])
+no_image = np.zeros((3, 3, 3, 3), np.uint8)
+images = ImageSet([*test.images[:7], no_image, *test.images[7:]], [*test.labels[:7], "good", *test.labels[7:]], [*test.masks[:7], None, *test.masks[7:]])
 x = Explorer(Explainer(EmbeddingClassifier.load({model!r}), samples=500), images, train)
 x"""
 passed, failed = [], []
@@ -49,15 +50,20 @@ def check(name: str, right) -> None:
 
 
 def prepare(home: Path) -> None:
-    "A model, a folder of pictures of which one is broken, and a notebook."
+    "A model, a folder of images of which one is broken, and a notebook."
     train, test = make_logos(60, size=112, seed=0, progress=False).split(seed=0)
-    EmbeddingClassifier(Backbone("resnet18", size=112), n_features=10, progress=False).fit(train).save(home/"model")
+    EmbeddingClassifier(Backbone(size=112), n_features=10, progress=False).fit(train).save(home/"model")
     (home/"photos").mkdir()
-    for i, picture in enumerate(test.images): Image.fromarray(picture).save(home/"photos"/f"{i:02}.png")
-    (home/"photos"/"07-broken.png").write_bytes(b"no picture")
-    cell = dict(cell_type="code", id="explorer", metadata={}, execution_count=None, outputs=[], source=SOURCE.format(model=str(home/"model")))
+    for i, image in enumerate(test.images): Image.fromarray(image).save(home/"photos"/f"{i:02}.png")
+    (home/"photos"/"07-broken.png").write_bytes(b"no image")
+    write_notebook(home/"explorer.ipynb", SOURCE.format(model=str(home/"model")))
+
+
+def write_notebook(path: Path, source: str) -> None:
+    "A notebook of one cell."
+    cell = dict(cell_type="code", id="explorer", metadata={}, execution_count=None, outputs=[], source=source)
     kernel = dict(display_name="Python 3", language="python", name="python3")
-    (home/"explorer.ipynb").write_text(json.dumps(dict(cells=[cell], metadata=dict(kernelspec=kernel), nbformat=4, nbformat_minor=5)))
+    path.write_text(json.dumps(dict(cells=[cell], metadata=dict(kernelspec=kernel), nbformat=4, nbformat_minor=5)))
 
 
 def environment(home: Path) -> dict:
@@ -65,24 +71,46 @@ def environment(home: Path) -> dict:
     settings = home/"settings"/"@jupyterlab"/"apputils-extension"
     settings.mkdir(parents=True, exist_ok=True)
     (settings/"notification.jupyterlab-settings").write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}))
-    return os.environ | dict(JUPYTER_CONFIG_DIR=f"{home}/cfg", JUPYTERLAB_SETTINGS_DIR=f"{home}/settings", JUPYTERLAB_WORKSPACES_DIR=f"{home}/ws", JUPYTER_TOKEN="t",
-                             PYTHONPATH=os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]))
+    places = dict(JUPYTER_CONFIG_DIR=f"{home}/cfg", JUPYTERLAB_SETTINGS_DIR=f"{home}/settings", JUPYTERLAB_WORKSPACES_DIR=f"{home}/ws")
+    return os.environ | places | dict(JUPYTER_TOKEN="t", PYTHONPATH=os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]))
+
+
+def explore(home: Path, *arguments) -> tuple:
+    "`embcam explore`: the process and its address."
+    code = ("import signal, sys; from embcam.cli import main; signal.signal(signal.SIGINT, signal.default_int_handler); "  # heard in the background, too
+            "sys.exit(main())")
+    command = [sys.executable, "-u", "-c", code, "explore", *arguments, "--no-browser"]
+    with open(home/"voila.log", "w") as log:
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment(home))
+    return server, server.stdout.readline().strip()
+
+
+def port_of(address: str) -> int: return int(address.split("/")[2].split(":")[1])
 
 
 @contextmanager
 def voila(home: Path):
     "`embcam explore MODEL FOLDER`; yields its address."
-    code = "import signal, sys; from embcam.cli import main; signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(main())"  # heard in the background, too
-    with open(home/"voila.log", "w") as log:
-        server = subprocess.Popen([sys.executable, "-u", "-c", code, "explore", home/"model", home/"photos", "--no-browser"], stdout=subprocess.PIPE, stderr=log, text=True, env=environment(home))
-    address = server.stdout.readline().strip()
+    server, address = explore(home, home/"model", home/"photos")
     try: yield address
     finally:
         server.send_signal(signal.SIGINT)
-        try: check("voila: ends at Ctrl+C, and leaves nothing behind", server.wait(20) == 130 and not answers(int(address.split("/")[2].split(":")[1])))
+        try: check("voila: ends at Ctrl+C, and leaves nothing behind", server.wait(20) == 130 and not is_listening(port_of(address)))
         except subprocess.TimeoutExpired:
             check("voila: ends at Ctrl+C", False)
-            server.terminate()  # not kill: it would leave Voila behind
+            server.terminate()  # not kill: it would leave Voila behind where the system does not end it
+
+
+@contextmanager
+def demo(home: Path):
+    "`embcam explore` without a model; the command is killed in the end, and its server must end with it (Linux)."
+    server, address = explore(home)
+    try: yield address
+    finally:
+        server.kill()
+        server.wait()
+        gone = any(not is_listening(port_of(address)) or time.sleep(.2) for _ in range(100))
+        check("demo: the server ends when the command is killed", gone)
 
 
 @contextmanager
@@ -92,13 +120,13 @@ def lab(home: Path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = server_command(home/"explorer.ipynb", True, port) + ["--LabApp.expose_app_in_browser=True"]
-    with open(home/"lab.log", "w") as log: server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment(home))
+    with open(home/"lab.log", "w") as log: server = start_server(command, environment(home), stdout=log, stderr=subprocess.STDOUT)
     try:
         for _ in range(300):
-            if answers(port) or server.poll() is not None: break
+            if is_listening(port) or server.poll() is not None: break
             time.sleep(.2)
         yield f"http://127.0.0.1:{port}/lab/tree/explorer.ipynb?token=t&reset"
-    finally: stop(server)
+    finally: stop_server(server)
 
 
 RUN_ALL = """async () => { const a = window.jupyterapp; await a.restored; const w = a.shell.currentWidget;
@@ -151,18 +179,20 @@ def play(p: Page) -> None:
     "What a visitor does."
     page = p.page
     p.ready(90_000)
-    check(f"{p.name}: five maps, eight thumbnails", page.locator(".emb-panels:visible img:visible").count() == 5 and page.locator(".emb-thumb img:visible").count() == 8)
-    page.wait_for_function("() => !['to come', 'being measured'].some(text => document.querySelector('.emb').innerText.includes(text))", timeout=60_000)
-    check(f"{p.name}: stability and specificity", "two seeds share" in page.locator(".emb").inner_text() and "that of random features" in page.locator(".emb").inner_text())
+    maps, thumbs = (page.locator(where).count() for where in (".emb-panels:visible img:visible", ".emb-thumb img:visible"))
+    check(f"{p.name}: five maps, eight thumbnails", (maps, thumbs) == (5, 8))
     p.shot("first")
-    p.changes("the slider of the features", p.press, "Features", "ArrowLeft", "ArrowLeft", "ArrowLeft")
-    p.changes("the paper's question", p.select, "Question", "TZZ: the rest is 0")
+    page.wait_for_function("() => !['to come', 'being measured'].some(text => document.querySelector('.emb').innerText.includes(text))", timeout=60_000)
+    text = page.locator(".emb-facts").inner_text()
+    check(f"{p.name}: stability and likeness", "two seeds share" in text and "the map of any features" in text)
+    p.shot("first")
+    p.changes("the slider of the features", p.press, "Features", "Home")
+    p.changes("the paper's target", p.select, "Target", "TZZ: the rest is 0")
     p.changes("another method", p.select, "Method", "Grad-CAM")
-    p.changes("a burst of steps", p.press, "Features", *["ArrowLeft"]*6, *["ArrowRight"]*3)
-    p.changes("another class", p.select, "Explain", "interrupted")
+    p.changes("a burst of steps", p.press, "Features", *["ArrowRight"]*9, *["ArrowLeft"]*3)
     p.changes("a feature switched off", p.switch, 0)
     p.changes("and on again", p.switch, 0)
-    p.changes("one layer, large", p.select, "Layer", "layer3")
+    p.changes("one layer, large", p.select, "Layer", "blocks.4")
     p.shot("large")
     p.changes("for and against", p.select, "Layer", "for and against")
     p.shot("signed")
@@ -181,11 +211,12 @@ def play(p: Page) -> None:
     check(f"{p.name}: a page to keep", "data:image/jpeg" in Path(kept.value.path()).read_text())
     p.thumbnail(7)
     page.wait_for_selector(".emb-error")
-    check(f"{p.name}: a bad picture is named in words", "cannot be shown" in page.locator(".emb-error").inner_text())
-    p.shot("bad-picture")
-    p.changes("a good picture after it", p.thumbnail, 1)
+    check(f"{p.name}: an unreadable image is named in words", "cannot be shown" in page.locator(".emb-error").inner_text())
+    p.shot("unreadable")
+    p.changes("a good image after it", p.thumbnail, 1)
     p.press("Features", "End")
-    p.changes("the signed question", p.select, "Question", "signed: what pushes")
+    p.changes("the signed target", p.select, "Target", "signed: what pushes")
+    p.changes("another class", p.select, "Explain", "interrupted")
     p.changes("reasons for a class against another", p.select, "against", "good")
     for width in 900, 1700:
         page.set_viewport_size(dict(width=width, height=1500))
@@ -196,6 +227,25 @@ def play(p: Page) -> None:
         p.shot(f"{width}px")
     check(f"{p.name}: nothing in the console", not p.complaints)
     for complaint in p.complaints[:5]: print("      ", complaint[:300])
+
+
+def play_demo(p: Page) -> None:
+    "Exact reasons of a linear head: all features kept, features with names, and a slider that follows the target."
+    page, start = p.page, time.time()
+    p.ready(120_000)
+    check(f"{p.name}: the first map after {time.time() - start:.0f} s", page.locator(".emb-panels:visible img:visible").count() == 5)
+    page.wait_for_function("() => !document.querySelector('.emb').innerText.includes('being measured')", timeout=60_000)
+    check(f"{p.name}: nothing random in the ranking", "not random" in page.locator(".emb-facts").inner_text())
+    check(f"{p.name}: features are named by their layer", "/" in page.locator(".emb-switches .widget-checkbox").first.inner_text())
+    p.shot("first")
+    top = page.locator(".emb .widget-slider:has(label:text-is('Features')) .widget-readout")
+    before = top.inner_text()
+    p.changes("the paper's target", p.select, "Target", "TZZ: the rest is 0")
+    check(f"{p.name}: the slider follows, {before} -> {top.inner_text()}", int(before) > 13 and top.inner_text() == "13")
+    p.changes("the signed target", p.select, "Target", "signed: what pushes")
+    p.changes("another image", p.thumbnail, 3)
+    p.changes("a feature switched off", p.switch, 0)
+    check(f"{p.name}: nothing in the console", not p.complaints)
 
 
 def refuses(address: str) -> bool:
@@ -211,17 +261,18 @@ def main() -> int:
         home = Path(home)
         prepare(home)
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        for name, server in ("voila", voila), ("lab", lab):
+        servers = dict(voila=voila, lab=lab, demo=demo)
+        for name in sys.argv[2:] or servers:
             start = time.time()
             try:
-                with server(home) as address:
+                with servers[name](home) as address:
                     check(f"{name}: on 127.0.0.1, and asks for its token", address.startswith("http://127.0.0.1:") and refuses(address))
                     p = Page(browser.new_page(viewport=dict(width=1280, height=1500)), name)
                     p.page.goto(address, wait_until="domcontentloaded", timeout=90_000)
                     if name == "lab":
                         p.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
                         p.page.evaluate(RUN_ALL)
-                    play(p)
+                    (play_demo if name == "demo" else play)(p)
                     if name == "lab":
                         p.page.set_viewport_size(dict(width=1400, height=1500))
                         p.page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
@@ -230,7 +281,7 @@ def main() -> int:
                     p.page.close()
             except (Error, OSError) as error:
                 check(f"{name}: {str(error)[:300]}", False)
-                print((home/f"{name}.log").read_text()[-1500:])
+                print((home/f"{'lab' if name == 'lab' else 'voila'}.log").read_text()[-1500:])
             print(f"{name}: {time.time() - start:.0f} s")
         browser.close()
     print(f"screenshots: {SHOTS}\n{len(passed)} passed, {len(failed)} failed")

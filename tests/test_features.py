@@ -1,0 +1,293 @@
+"Edge cases of embcam.features: selection, rankings, effects, stability."
+import numpy as np
+import pytest
+from scipy.stats import norm
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC, LinearSVC
+
+from embcam.features import (EFFECTS, RANKINGS, Ranking, absent_features, add_effects, check_options, feature_count, is_stochastic, jaccard, rank_exact,
+                             rank_features, rank_lime, ranking_stability, select_features)
+from embcam.head import Head
+
+RNG = np.random.default_rng(0)
+E = np.abs(RNG.normal(size=(150, 14))).astype(np.float32)
+TWO = (E[:, 0] + E[:, 1] > E[:, 2] + E[:, 3]).astype(int)
+THREE = np.array(["low", "middle", "high"])[TWO + (E[:, 0] > 1)]
+SELECTED = np.array([7, 0, 3, 1, 2])
+
+
+def head(estimator, labels=THREE): return Head(estimator.fit(E[:, SELECTED], labels), SELECTED, E, labels)
+
+
+FOREST = head(RandomForestClassifier(30, random_state=0))
+LINEAR = {"logistic": LogisticRegression(), "scaled": make_pipeline(StandardScaler(), LogisticRegression(C=.1)), "pca": make_pipeline(PCA(3), LinearSVC()),
+          "lda": LinearDiscriminantAnalysis(), "ridge": RidgeClassifier(), "search": GridSearchCV(LogisticRegression(), {"C": [.1, 1]})}
+
+
+def in_order(values, ranking): return values[[SELECTED.tolist().index(f) for f in ranking.features]]
+
+
+# selection
+
+@pytest.mark.parametrize("n_features, k", [("sqrt", 12), ("all", 40), (1, 1), (40, 40), (np.int64(3), 3), (.5, 20), (.001, 1)])
+def test_counts(n_features, k): assert feature_count(n_features, 150, 40) == k
+
+
+@pytest.mark.parametrize("n_features", [0, 41, -1, "cube", None, True, 1.0, 0.0, 1.5, [3]])
+def test_counts_that_make_no_sense(n_features):
+    with pytest.raises(ValueError, match="n_features="): feature_count(n_features, 150, 40)
+
+
+def test_more_images_than_features(): assert feature_count("sqrt", 10_000, 40) == 40
+
+
+@pytest.mark.parametrize("embeddings, labels, message", [
+    (E, np.zeros(150), "All 150 images are of one class"), (E, [1] + [0]*149, "has one training image"), (np.ones((150, 3)), TWO, "embeddings are equal"),
+    (np.where(E > 2, np.nan, E), TWO, "NaN"), (np.where(E > 2, np.inf, E), TWO, "infinity")])
+def test_selection_refuses(embeddings, labels, message):
+    with pytest.raises(ValueError, match=message): select_features(embeddings, labels)
+
+
+def test_a_class_of_one_does_not_stop_the_selection(): assert len(select_features(E, [2, *TWO[1:]])) == 12
+
+
+def test_constant_features_come_last():
+    flat = E.copy()
+    flat[:, [0, 5]] = 3
+    assert set(select_features(flat, TWO, "all").features[-2:]) == {0, 5}
+
+
+def test_selection_is_repeatable(): assert (select_features(E, TWO, seed=4).weights == select_features(E, TWO, seed=4).weights).all()
+
+
+# rankings
+
+def test_top_refuses_and_clamps():
+    r = Ranking(np.arange(3), np.ones(3), "lime")
+    for k in 0, -1, 1.5, "3", None:
+        with pytest.raises(ValueError, match="top="): r.top(k)
+    with pytest.warns(UserWarning, match="all 3 are used"): assert len(r.top(5)) == 3
+
+
+def test_reordering_takes_everything_along():
+    r = add_effects(rank_features(E[0], FOREST, ranking="permutation"), E[0], FOREST)
+    back = r.reordered(np.arange(5)[::-1])
+    for name in "features", "weights", "absent", "effects": assert (getattr(back, name) == getattr(r, name)[::-1]).all()
+    assert len(r.reordered([0, 2])) == 2 and (back.name, back.label) == (r.name, r.label)
+    assert Ranking(np.arange(3), np.ones(3), "x").reordered([2, 1, 0]).absent is None
+
+
+def test_plot_names_and_hatches():
+    r = Ranking(np.array([8, 2]), np.array([1., -2]), "lime", absent=np.array([False, True]))
+    ax = r.plot(names=lambda f: f"blocks.4/{f}")
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["blocks.4/8", "blocks.4/2 (absent)"] and ax.get_xlabel() == "weight (lime)"
+    assert len(r.plot(1).get_yticklabels()) == 1
+
+
+def test_absent_features():
+    background = np.tile(np.arange(1., 101)[:, None], (1, 4))
+    assert absent_features(np.array([90., 10, 0, 26]), background, np.arange(4)).tolist() == [False, True, True, False]
+    assert absent_features(np.array([1.]), np.array([[1.], [-200], [0], [0]]), np.array([0])).all()  # near zero beside the largest absolute value
+
+
+@pytest.mark.parametrize("name", LINEAR)
+@pytest.mark.parametrize("labels", [TWO, THREE], ids=["two", "three"])
+def test_exact_contributions_add_up(name, labels):
+    h = head(LINEAR[name], labels)
+    for label in range(len(h.classes)):
+        margins = h.margins(E)[:, label] - h.margins(E).mean(1)
+        found = [rank_exact(e, h, label) for e in E[:5]]
+        np.testing.assert_allclose(np.sum(found, 1), margins[:5] - margins.mean(), atol=1e-5)
+
+
+@pytest.mark.parametrize("labels", [TWO, THREE], ids=["two", "three"])
+def test_exact_equals_the_package_shap(labels):
+    shap = pytest.importorskip("shap")
+    h = head(LogisticRegression(), labels)
+    values = shap.LinearExplainer(h.estimator, shap.maskers.Independent(h.training, max_samples=1000)).shap_values(h.values(E[:4]))
+    if values.ndim == 2: values = np.stack([-values, values], -1)
+    for label in range(len(h.classes)):
+        found = [rank_exact(e, h, label) for e in E[:4]]
+        np.testing.assert_allclose(found, values[:, :, label] - values.mean(-1), atol=1e-6)
+
+
+def test_exact_versus_is_the_difference_of_two_margins():
+    h = head(LogisticRegression())
+    r = rank_features(E[0], h, "low", versus="high")
+    margins = h.margins(E)[:, h.index("low")] - h.margins(E)[:, h.index("high")]
+    np.testing.assert_allclose(r.weights.sum(), margins[0] - margins.mean(), atol=1e-9)
+    assert (r.name, r.label, r.versus) == ("exact", "low", "high")
+
+
+@pytest.mark.parametrize("name", ["lime", "shap", "permutation"])
+def test_versus_is_the_difference_of_two_rankings(name):
+    if name == "shap": pytest.importorskip("shap")
+    one, two, both = (rank_features(E[0], FOREST, label, name, versus=versus) for label, versus in (("low", None), ("high", None), ("low", "high")))
+    sort = np.argsort
+    np.testing.assert_allclose(both.weights[sort(both.features)], one.weights[sort(one.features)] - two.weights[sort(two.features)], atol=1e-9)
+
+
+def test_auto_takes_what_suits_the_head():
+    assert rank_features(E[0], head(LinearSVC())).name == "exact"
+    assert rank_features(E[0], FOREST, samples=200).name == rank_features(E[0], head(SVC(kernel="linear")), samples=200).name == "lime"
+
+
+@pytest.mark.parametrize("name", [n for n in RANKINGS if n != "exact"])
+def test_rankings_are_repeatable_and_complete(name):
+    if name == "shap": pytest.importorskip("shap")
+    r, again = (rank_features(E[0], FOREST, ranking=name, seed=3) for _ in range(2))
+    assert (r.weights == again.weights).all() and sorted(r.features) == sorted(SELECTED)
+    assert (np.diff(np.abs(r.weights)) <= 0).all() and r.label == FOREST.predict(E[0])[0] and r.absent.shape == (5,)
+
+
+@pytest.mark.parametrize("estimator", [SVC(), KNeighborsClassifier(), LinearSVC()], ids=lambda e: type(e).__name__)
+def test_any_head_can_be_ranked(estimator):
+    h = head(estimator)
+    for name in "lime", "permutation": assert np.isfinite(rank_features(E[0], h, "high", name).weights).all()
+
+
+def test_shap_of_a_head_without_trees():
+    pytest.importorskip("shap")
+    h = Head(LogisticRegression().fit(E[:, SELECTED], THREE), SELECTED, E[:20])
+    label = h.index("high")
+    assert abs(rank_features(E[0], h, "high", "shap").weights.sum() - (h.scores(E[0])[0, label] - h.scores(E[:20])[:, label].mean())) < 1e-6
+
+
+def test_shap_through_a_search():
+    pytest.importorskip("shap")
+    search = head(GridSearchCV(RandomForestClassifier(10, random_state=0), {"max_depth": [3]}))
+    plain = Head(search.estimator.best_estimator_, SELECTED, E)
+    assert (RANKINGS["shap"](E[0], search, 0) == RANKINGS["shap"](E[0], plain, 0)).all()
+    assert (RANKINGS["importances"](E[0], search, 0) == plain.estimator.feature_importances_).all()
+
+
+@pytest.mark.parametrize("labels", [TWO, THREE], ids=["two", "three"])
+def test_importances_of_a_linear_head_are_its_coefficients(labels):
+    h = head(LogisticRegression(), labels)
+    coefficients = h.estimator.coef_ if len(h.classes) > 2 else np.vstack([-h.estimator.coef_, h.estimator.coef_])
+    for label in range(len(h.classes)): np.testing.assert_array_equal(RANKINGS["importances"](E[0], h, label), coefficients[label])
+
+
+def test_importances_of_pairs_are_not_taken_for_classes():  # three classes, three pairs: coef_ has the shape of coefficients
+    with pytest.raises(ValueError, match="SVC has neither"): rank_features(E[0], head(SVC(kernel="linear")), ranking="importances")
+
+
+def test_lime_settles():
+    few = head(RandomForestClassifier(10, random_state=0))
+    assert (rank_lime(E[0], few, 0, samples="auto", settle=2, most=2500) != rank_lime(E[0], few, 0, samples=1250)).any()
+    assert (rank_lime(E[0], few, 0, samples=300, kernel_width=.5) != rank_lime(E[0], few, 0, samples=300)).any()
+
+
+def test_a_callable_ranks():
+    def by_value(embedding, head, label, seed=0, scale=1): return scale*head.values(embedding)[0]
+    r = rank_features(E[0], FOREST, ranking=by_value, scale=-2)
+    assert r.name == "by_value" and (r.weights == in_order(-2*FOREST.values(E[0])[0], r)).all()
+    with pytest.raises(TypeError, match="by_value has no option 'scales': choose scale."): rank_features(E[0], FOREST, ranking=by_value, scales=1)
+
+
+@pytest.mark.parametrize("bad", [np.ones(3), np.ones((1, 5)), np.full(5, np.nan), np.full(5, np.inf), 1.])
+def test_callables_that_return_nonsense(bad):
+    with pytest.raises(ValueError, match="for 5 features, or some that are not finite"): rank_features(E[0], FOREST, ranking=lambda *args, seed: bad)
+    ranking = rank_features(E[0], FOREST, ranking="importances")
+    with pytest.raises(ValueError, match="for 5 features"): add_effects(ranking, E[0], FOREST, lambda *args, seed: bad)
+
+
+@pytest.mark.parametrize("arguments, error, message", [
+    (dict(ranking="limes"), ValueError, "ranking='limes': choose 'auto', 'exact'"), (dict(label="best"), ValueError, "label='best'"),
+    (dict(versus="best"), ValueError, "versus='best'"), (dict(label="low", versus="low"), ValueError, "name two classes"),
+    (dict(ranking="exact"), ValueError, "not linear"), (dict(ranking="lime", sample=9), TypeError, "no option 'sample': choose samples"),
+    (dict(sample=9), TypeError, "no option 'sample'"), (dict(ranking="importances", methd="gradcam"), TypeError, "no options, but 'methd'"),
+    (dict(ranking="permutation", seeds=2), TypeError, "no option 'seeds'")])
+def test_rank_features_refuses(arguments, error, message):
+    with pytest.raises(error, match=message): rank_features(E[0], FOREST, **arguments)
+
+
+def test_options_of_lime_are_known():
+    check_options(rank_lime, dict(samples="auto", settle=5, most=9, kernel_width=2, discretizer="decile", feature_selection="none"))
+    for own in "random_state", "mode", "training_data", "seed", "label", "embedding":
+        with pytest.raises(TypeError, match=f"no option '{own}'"): check_options(rank_lime, {own: 1})
+    check_options(lambda e, h, label, **anything: None, dict(x=1))
+
+
+# effects
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_gradient_equals_coefficients(name):
+    h = head(LINEAR[name])
+    for label in range(3): np.testing.assert_allclose(EFFECTS["gradient"](E[0], h, label), h.linear[0][label], rtol=1e-5, atol=1e-6)
+
+
+def test_gradient_of_a_sparse_head_is_no_error():
+    h = head(LogisticRegression(l1_ratio=1, solver="liblinear", C=.02), TWO)
+    assert (EFFECTS["gradient"](E[0], h, 1) == 0).mean() > .5
+
+
+@pytest.mark.parametrize("estimator", [RandomForestClassifier(10), KNeighborsClassifier()], ids=lambda e: type(e).__name__)
+def test_step_functions_have_no_gradient(estimator):
+    with pytest.raises(ValueError, match=f"{type(estimator).__name__} does not move"): EFFECTS["gradient"](E[0], head(estimator), 1)
+
+
+def test_effects_belong_to_their_ranking():
+    h = head(LogisticRegression())
+    for name, source in ("exact", "exact"), ("lime", "lime"), ("permutation", "difference"), ("importances", "difference"):
+        r = rank_features(E[0], h, "high", name)
+        np.testing.assert_array_equal(add_effects(r, E[0], h).effects, in_order(EFFECTS[source](E[0], h, h.index("high")), r))
+
+
+def test_effects_of_one_class_versus_another():
+    r = rank_features(E[0], FOREST, "low", "permutation", versus="high")
+    difference = [EFFECTS["difference"](E[0], FOREST, FOREST.index(c)) for c in ("low", "high")]
+    np.testing.assert_allclose(add_effects(r, E[0], FOREST).effects, in_order(difference[0] - difference[1], r))
+
+
+def test_effects_of_a_global_ranking():  # about the predicted class; features that the head does not read have none
+    r = add_effects(Ranking(np.array([13, 0, 3]), np.ones(3), "mutual information"), E[0], FOREST)
+    assert r.effects[0] == 0 and r.effects[1] == EFFECTS["difference"](E[0], FOREST, FOREST.index(FOREST.predict(E[0])[0]))[1]
+
+
+def test_lime_effects_take_the_options_of_the_ranking():
+    r = rank_features(E[0], FOREST, "low", "lime", samples=300)
+    assert (add_effects(r, E[0], FOREST, samples=300).effects != add_effects(r, E[0], FOREST, samples=301).effects).any()
+    assert add_effects(r, E[0], FOREST, samples="auto", settle=2, most=1250, kernel_width=2.).effects.shape == (5,)
+    with pytest.raises(TypeError, match="effects_lime has no option 'sample'"): add_effects(r, E[0], FOREST, sample=3)
+    with pytest.raises(ValueError, match="effects='limes'"): add_effects(r, E[0], FOREST, "limes")
+
+
+def test_shap_effects_of_average_values_are_finite():
+    pytest.importorskip("shap")
+    assert np.isfinite(EFFECTS["shap"](E.mean(0), FOREST, 0)).all()
+
+
+# stability
+
+def test_jaccard(): assert [jaccard([], []), jaccard([1, 1, 2], [2]), jaccard([1], [1])] == [0, .5, 1]
+
+
+def test_stability_of_one_and_of_many():
+    rankings = [Ranking(np.array(f), np.ones(4), "lime") for f in ([1, 2, 3, 4], [1, 3, 2, 4], [1, 4, 2, 3])]
+    s = ranking_stability(rankings, k=2)
+    assert s.features[0] == 1 and s.share.tolist() == [1, 1/3, 1/3, 1/3] and s.overlap == pytest.approx(1/3) and not s.stable
+    assert (s.k, s.repeats) == (2, 3) and "overlap 0.33, not stable" in repr(s)
+    alone = ranking_stability(rankings[:1], k=9)
+    assert (alone.overlap, alone.stable, alone.k, alone.repeats) == (1, True, 4, 1)
+
+
+@pytest.mark.parametrize("hits, n", [(8, 8), (3, 8), (1, 5)])
+def test_interval_is_wilsons(hits, n):
+    s = ranking_stability([Ranking(np.array([0 if i < hits else 1]), np.ones(1), "lime") for i in range(n)], k=1)
+    at, p, z = s.features.tolist().index(0), hits/n, norm.ppf(.975)
+    centre, half = (p + z*z/2/n)/(1 + z*z/n), z*np.sqrt(p*(1 - p)/n + z*z/4/n/n)/(1 + z*z/n)
+    np.testing.assert_allclose([s.low[at], s.high[at]], [centre - half, centre + half])
+
+
+def test_what_is_stochastic():
+    given = Ranking(np.arange(2), np.ones(2), "lime")
+    assert [is_stochastic(r) for r in ("lime", "permutation", "exact", "shap", "importances", "mutual information", given)] == [True]*2 + [False]*5
+    assert is_stochastic("auto", FOREST) and not is_stochastic("auto", head(LinearSVC())) and is_stochastic(lambda *args: None)
