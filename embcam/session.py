@@ -105,7 +105,7 @@ class Rankings:
 class Assessments:
     "How far the answers of one session may be trusted, each measured once."
 
-    def __init__(self, session: "Session"): self.session, self.known = session, {}
+    def __init__(self, session): self.session, self.known = session, {}
 
     def __call__(self, view: View) -> Trust | None:
         "What is known of a view; None if it was not assessed."
