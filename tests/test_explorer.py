@@ -371,7 +371,7 @@ def test_a_burst_leaves_no_queue(x):
     k.target.value, k.method.value, k.top.value = "TZZ", "gradcam", 1
     agrees(x)
     drawn, draw = [], x.renderer.draw
-    with patch.object(explorer, "assess_view"), patch.object(x.renderer, "draw", side_effect=lambda: (drawn.append(x.state.view.top), draw())), \
+    with patch.object(explorer, "_assess_view"), patch.object(x.renderer, "draw", side_effect=lambda: (drawn.append(x.state.view.top), draw())), \
             patch("torch.autograd.grad", wraps=torch.autograd.grad) as backward:
         for _ in range(5):
             for k.top.value in range(1, 17): pass
@@ -396,9 +396,9 @@ def test_memory_is_bounded(x, logos):
 
 
 def test_keeping_a_view(x, explain, clf, logos):
-    sheet = Image.open(io.BytesIO(explorer.view_png(explain, x.state)))
+    sheet = Image.open(io.BytesIO(explorer._view_png(explain, x.state)))
     assert sheet.format == "PNG" and sheet.width > 1000
-    page = explorer.view_page(explain, x.state)
+    page = explorer._view_page(explain, x.state)
     assert "<script" not in page and "http" not in page.replace("https://embcam", "")
     assert page.count("data:image/jpeg") == 6 and "Explainer(clf" in html.unescape(page)
     same(x.state.answers[-1], eval(as_python(explain, x.state.view), dict(images=logos[1], Explainer=Explainer, clf=clf)), 3e-4)
