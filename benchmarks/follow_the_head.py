@@ -4,7 +4,7 @@ python benchmarks/follow_the_head.py FOLDER|logos --out CSV [--head svm] [--back
     [--mosaics 20] [--half report|choose|all] [--picture FILE]
 
 For each seed the classifier is fitted on three quarters. The held-out defects whose SHA-256 is even are for choosing a method on, the odd
-ones for reporting; each is explained for its predicted class. Baselines are the explainer's own with features drawn from the whole
+ones for reporting; each is explained for its predicted class and for its own (column "asked"). Baselines are the explainer's own with features drawn from the whole
 embedding, and from the selected ones. Appends means with 95 % intervals (paired to LayerCAM) to CSV; --picture draws one mosaic.
 """
 import argparse
@@ -75,20 +75,22 @@ def main():
         for name, explain in explainers(clf, args.samples).items():
             for sample in some:
                 if sample.mask is None or not sample.mask.any(): continue
-                m = run_explainer(explain, sample.image).maps["combined"]
-                scores += [(seed, sample.name, name, metric, MASK_METRICS[metric](m, sample.mask)) for metric in METRICS]
+                predicted = run_explainer(explain, sample.image)
+                own = predicted if predicted.label == sample.label else run_explainer(explain, sample.image, sample.label)
+                scores += [(seed, sample.name, name, asked, metric, MASK_METRICS[metric](ex.maps["combined"], sample.mask))
+                           for asked, ex in (("predicted", predicted), ("own", own)) for metric in METRICS]
             found = grid_pointing(explain, test, args.mosaics, seed, progress=False)
-            shares += [(seed, f"{row.mosaic} {row.label}", name, "grid_pointing", row.share) for row in found.itertuples()]
+            shares += [(seed, f"{row.mosaic} {row.label}", name, "own", "grid_pointing", row.share) for row in found.itertuples()]
             print(f"  {name}: grid pointing {found['share'].mean():.3f}", flush=True)
-    frame = pd.DataFrame(scores + shares, columns=["seed", "image", "method", "metric", "value"])
+    frame = pd.DataFrame(scores + shares, columns=["seed", "image", "method", "asked", "metric", "value"])
     rows = []
-    for metric, part in frame.groupby("metric", sort=False):
+    for (metric, asked), part in frame.groupby(["metric", "asked"], sort=False):
         wide = part.pivot(index=["seed", "image"], columns="method", values="value")[list(dict.fromkeys(part["method"]))]
         low, high = bootstrap(wide.sub(wide["layercam"], axis=0))
-        rows += [dict(data=Path(args.folder).name, head=args.head, backbone=args.backbone, pooled=args.pooled, half=args.half, method=method, metric=metric, n=len(wide),
+        rows += [dict(data=Path(args.folder).name, head=args.head, backbone=args.backbone, pooled=args.pooled, half=args.half, method=method, asked=asked, metric=metric, n=len(wide),
                       mean=wide[method].mean(), low=a, high=b) for method, a, b in zip(wide, low, high)]
     table = pd.DataFrame(rows)
-    print(table.pivot(index="method", columns="metric", values="mean")[["grid_pointing", *METRICS]].round(3).to_string())
+    print(table.pivot(index="method", columns=["asked", "metric"], values="mean").round(3).to_string())
     table.round(4).to_csv(args.out, mode="a", header=not Path(args.out).exists(), index=False)
 
 
