@@ -45,7 +45,7 @@ def rows(classifier, seed):
 
 def report(frame):
     "Best layer on one half, scores on the other; differences to the paper's TZZ and to mean activation."
-    half = frame.groupby(["half", "explainer", "layer", "metric", "image"])["value"].mean()  # a image that several seeds hold out counts once
+    half = frame.groupby(["half", "explainer", "layer", "metric", "image"])["value"].mean()  # an image that several seeds hold out counts once
     chosen = half["first"].xs("pixel_auc", level="metric").groupby(["explainer", "layer"]).mean().unstack().idxmax(axis=1)
     print(f"\nbest layer on {half['first'].index.get_level_values('image').nunique()} images, "
           f"reported on {half['second'].index.get_level_values('image').nunique()} others")

@@ -119,7 +119,7 @@ def interval(values, sign="") -> str:
 
 
 def by_setting(frame) -> pd.DataFrame:
-    "The grid's part of a frame, with its settings as columns; a image that several seeds hold out counts once."
+    "The grid's part of a frame, with its settings as columns; an image that several seeds hold out counts once."
     frame = frame[frame["target"].notna()]
     frame = frame.assign(K=[name.split(",")[0] for name in frame["explainer"]])  # the name of the grid
     return frame.groupby([*SETTING, "metric", "half", "class", "image"], sort=False)["value"].mean().reset_index()

@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 
 # %% ../nbs/00_data.ipynb #e512cb59
 class ImageError(ValueError):
-    "A image that cannot be read. The message names it, the reason and the way out."
+    "An image that cannot be read. The message names it, the reason and the way out."
 
 # %% ../nbs/00_data.ipynb #15f38138
 def _name(source: Any) -> str:
@@ -132,7 +132,7 @@ def open_image(
     source: Any,  # Path, str, bytes, Pillow image, or array of shape (h, w), (h, w, 3) or (h, w, 4)
     max_pixels: int = MAX_PIXELS,  # Refuse files of more pixels than this
 ) -> np.ndarray:  # RGB uint8, shape (h, w, 3)
-    """Read a image the way a person sees it: upright, in RGB, transparent parts over white, scaled and not clipped.
+    """Read an image the way a person sees it: upright, in RGB, transparent parts over white, scaled and not clipped.
     Of several frames the first. Raises `ImageError`, and nothing else, where there is no such image."""
     values = _read(source, max_pixels)
     if values.ndim == 2: return np.repeat(_as_bytes(values)[..., None], 3, axis=2)

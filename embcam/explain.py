@@ -417,7 +417,7 @@ def _trust_record(trust: Trust) -> dict:
 
 # %% ../nbs/15_explain.ipynb #5355e192
 def _describe(
-    ex: Explanation,  # To _describe
+    ex: Explanation,  # To describe
 ) -> dict:  # Plain numbers and strings, for JSON and for the page
     "The numbers of an explanation, trust included."
     r, names = ex.ranking, ex.explainer.classifier.backbone.feature_name
@@ -432,9 +432,9 @@ def _describe(
 
 # %% ../nbs/15_explain.ipynb #de1b7f40
 def folder_name(
-    name: str,  # Of a image, perhaps with folders
+    name: str,  # Of an image, perhaps with folders
 ) -> str:  # One safe name for a folder, at most 100 bytes
-    "Turn a image's name into one folder name: no separators, no leading dots, letters of any script kept."
+    "Turn an image's name into one folder name: no separators, no leading dots, letters of any script kept."
     stem, dot, suffix = name.rpartition(".")
     safe = re.sub(r"[^\w.-]+", "-", stem if dot and f".{suffix.lower()}" in SUFFIXES else name).strip(".-") or "image"
     if len(safe.encode()) <= 100: return safe

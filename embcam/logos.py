@@ -80,7 +80,7 @@ def plan_logos(
     seed: int = 0,  # Another seed, other images
 ) -> list[Logo]:  # What each image will show
     "Plan `n` logos in the paper's shares, in random order, without drawing them."
-    if n < len(_SHARES): raise ValueError(f"n={n} is too small for a image of each of {list(_SHARES)}")
+    if n < len(_SHARES): raise ValueError(f"n={n} is too small for an image of each of {list(_SHARES)}")
     labels = np.repeat(list(_SHARES), apportion(n, list(_SHARES.values())))
     return [Logo.draw(seed, i, c) for i, c in enumerate(np.random.default_rng(seed).permutation(labels).tolist())]
 
