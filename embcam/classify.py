@@ -8,11 +8,12 @@ __all__ = ['HEADS', 'auc_roc', 'paper_forest', 'EmbeddingClassifier', 'logistic_
 
 # %% ../nbs/11_classify.ipynb #296e93cb
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, clone, is_clusterer, is_outlier_detector, is_regressor
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
@@ -25,11 +26,11 @@ from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 from . import __version__
-from .data import image_names
+from .data import check_labels, image_names, image_sources
 from .embedding import Backbone
 from .features import Ranking, select_features
 from .files import ModelError, damage_named, read_model, write_model
-from .head import Head
+from .head import Head, _steps
 from .weights import WeightsError
 
 # %% ../nbs/11_classify.ipynb #f3f1c2c8
@@ -58,6 +59,74 @@ def _seeded(estimator, seed: int):
     unseeded = [name for name, value in estimator.get_params().items() if name.endswith("random_state") and value is None]
     return estimator.set_params(**dict.fromkeys(unseeded, seed))
 
+# %% ../nbs/11_classify.ipynb #c9e5ffac
+def _check_classifier(estimator) -> None:
+    "ValueError for what does not predict classes."
+    name = type(_steps(estimator)[1]).__name__
+    for test, kind in ((is_regressor, "a regressor"), (is_outlier_detector, "an outlier detector"), (is_clusterer, "a clustering")):
+        if test(estimator): raise ValueError(f"{name} is {kind}: choose a classifier, such as RandomForestClassifier().")
+    if not hasattr(estimator, "predict"): raise ValueError(f"{name} has no predict: choose a classifier, such as RandomForestClassifier().")
+    if getattr(_steps(estimator)[1], "decision_function_shape", None) == "ovo":
+        raise ValueError(f"{name}(decision_function_shape='ovo') has no margin for each class: choose 'ovr'.")
+
+# %% ../nbs/11_classify.ipynb #2f9050bb
+def _as_codes(value, names: list, option: str):
+    "An option that names classes, with their numbers instead."
+    def code(name):
+        if name not in names: raise ValueError(f"{option} names the class {name!r}, which is not among {names}.")
+        return names.index(name)
+    return {code(name): weight for name, weight in value.items()} if isinstance(value, dict) else code(value)
+
+# %% ../nbs/11_classify.ipynb #e1d84305
+def _unfitted(
+    estimator,  # Any scikit-learn classifier; None: the paper's forest
+    names: np.ndarray,  # Classes, (C,)
+    seed: int,  # For what has no seed of its own
+):  # A clone, seeded, that learns the classes 0 to C - 1
+    "The estimator to fit; ValueError for one that is no classifier."
+    estimator = _seeded(paper_forest(seed) if estimator is None else estimator, seed)
+    _check_classifier(estimator)
+    for option, value in estimator.get_params().items():
+        by_class = option.endswith("class_weight") and isinstance(value, dict) or option.endswith("pos_label") and value is not None
+        if by_class: estimator.set_params(**{option: _as_codes(value, names.tolist(), option)})
+    return estimator
+
+# %% ../nbs/11_classify.ipynb #09ea1ba0
+def _as_table(
+    X,  # Images, or a table of numbers
+    d: int,  # Columns that embeddings have
+) -> np.ndarray | None:  # (n, D) float32; None: these are images
+    "A table of embeddings; ValueError for another number of columns, and for values that are no numbers."
+    rows = isinstance(X, (list, tuple)) and len(X) and all(isinstance(row, (list, tuple, np.ndarray)) and np.ndim(row) == 1 for row in X)
+    if rows or (hasattr(X, "to_numpy") or hasattr(X, "detach")) and len(X.shape) == 2: X = np.asarray(X.detach().cpu() if hasattr(X, "detach") else X)
+    if not isinstance(X, np.ndarray) or X.ndim != 2 or X.dtype == np.uint8: return None
+    if X.shape[1] != d: raise ValueError(f"Embeddings have {X.shape[1]} values, this network's have {d}.")
+    try: table = X.astype(np.float32)
+    except (TypeError, ValueError) as error: raise ValueError(f"Embeddings must be numbers ({error}).") from error
+    if not np.isfinite(table).all(): raise ValueError(f"Row {np.argmin(np.isfinite(table).all(1))} of the embeddings holds NaN or infinity.")
+    return table
+
+# %% ../nbs/11_classify.ipynb #d31f937b
+def _labels_of(
+    X,  # Images or embeddings
+    y,  # Labels, or None: an ImageSet brings its own
+) -> np.ndarray:  # (n,)
+    "The class of each image, checked."
+    if y is None: y = getattr(X, "labels", None)
+    if y is None: raise ValueError("fit needs the class of each image: pass labels as y, or an ImageSet.")
+    labels = check_labels(y, image_sources(X) if hasattr(X, "images") or isinstance(X, list) and len(X) and isinstance(X[0], (str, Path)) else ())
+    if len(labels) != len(X): raise ValueError(f"{len(X)} images need as many labels, not {len(labels)}.")
+    return labels
+
+# %% ../nbs/11_classify.ipynb #a4f70b32
+def _fit_options(
+    estimator,  # To be fitted
+    options: dict,  # As given to `fit`, such as sample_weight
+) -> dict:
+    "Fit options for the last step of a pipeline, unless they name a step."
+    if not hasattr(estimator, "steps"): return options
+    return {option if "__" in option else f"{estimator.steps[-1][0]}__{option}": value for option, value in options.items()}
+
 # %% ../nbs/11_classify.ipynb #7f89ddc3
 class EmbeddingClassifier(ClassifierMixin, BaseEstimator):
     "Images or embeddings in, classes out: backbone, selected features, scikit-learn estimator (paper, Figure 1)."
@@ -74,37 +143,38 @@ class EmbeddingClassifier(ClassifierMixin, BaseEstimator):
         self.random_state, self.progress = random_state, progress
 
     def embed(self, X) -> np.ndarray:
-        "Embeddings (n, D) float32 of images; ready embeddings pass through."
-        if isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind == "f":
-            if X.shape[1] == self.backbone.n_features: return X.astype(np.float32)
-            raise ValueError(f"Embeddings have {X.shape[1]} values, {self.backbone.arch} has {self.backbone.n_features}.")
-        return self.backbone.embed(X, progress=self.progress)
+        "Embeddings (n, D) float32 of images; a table with D columns is embeddings already."
+        table = _as_table(X, self.backbone.n_features)
+        return self.backbone.embed(X, progress=self.progress) if table is None else table
 
-    def fit(self, X, y=None):
-        "Fit on images (ImageSet, list of paths or arrays) or embeddings; an ImageSet brings its own labels."
-        labels = np.asarray(getattr(X, "labels", None) if y is None else y)
-        if labels.ndim != 1 or len(labels) != len(X):
-            raise ValueError(f"{len(X)} images need as many labels, not an array of shape {labels.shape}.")
+    def fit(self, X, y=None, **fit_params):
+        "Fit on images (ImageSet, list of paths or arrays) or embeddings; an ImageSet brings its own labels. `fit_params` go to the estimator."
+        labels = _labels_of(X, y)
+        names, codes = np.unique(labels, return_inverse=True)
+        estimator = _unfitted(self.estimator, names, self.random_state)
         embeddings = self.embed(X)
         selection = select_features(embeddings, labels, self.n_features, self.random_state)
-        estimator = _seeded(paper_forest(self.random_state) if self.estimator is None else self.estimator, self.random_state)
-        estimator.fit(embeddings[:, selection.features], labels)
-        return _keep(self, estimator, selection, embeddings, labels, None if embeddings is X or isinstance(X, np.ndarray) else image_names(X))
+        estimator.fit(embeddings[:, selection.features], codes, **_fit_options(estimator, fit_params))
+        known = None if _as_table(X, embeddings.shape[1]) is not None else image_names(X)
+        return _keep(self, estimator, selection, embeddings, labels, known, names)
 
     def predict(self, X) -> np.ndarray:
         "Predicted class of each image or embedding, (n,)."
-        values = _values(self, X)
-        return self.estimator_.predict(values)
+        head = _fitted_head(self)
+        return self.classes_[head.positions(self.embed(X))]
 
     def predict_proba(self, X) -> np.ndarray:
         "Probability of each class, (n, C), columns as in `classes_`; AttributeError if the estimator has none."
-        values = _values(self, X)
-        return self.estimator_.predict_proba(values)
+        head = _fitted_head(self)
+        return head.estimator.predict_proba(head.values(self.embed(X)))
 
     def scores(self, X) -> np.ndarray:
-        "Probabilities (n, C), or squashed margins where the estimator has none."
-        check_is_fitted(self, "estimator_")
-        return self.head_.scores(self.embed(X))
+        "Probabilities (n, C); squashed margins or votes where the estimator has none."
+        return _fitted_head(self).scores(self.embed(X))
+
+    def forecasts(self, X) -> list:
+        "Predicted class, its score and its margin, for each image or embedding."
+        return _fitted_head(self).forecasts(self.embed(X))
 
     def get_feature_names_out(self, input_features=None) -> np.ndarray:
         "Names of the selected features, such as 'resnet18_317'."
@@ -112,10 +182,10 @@ class EmbeddingClassifier(ClassifierMixin, BaseEstimator):
         return np.array([f"{self.backbone.arch}_{self.backbone.feature_name(f)}" for f in self.selected_.tolist()], object)
 
     @classmethod
-    def from_fitted(cls, backbone: Backbone, estimator, selected=None, background=None, labels=None) -> "EmbeddingClassifier":
-        "Take in a model that somebody already has: its features, training embeddings (N, D) and their labels."
+    def from_fitted(cls, backbone: Backbone, estimator, selected=None, background=None, labels=None, classes=None) -> "EmbeddingClassifier":
+        "Take in a model that somebody already has: its features, training embeddings (N, D), their labels, and names of its classes if it learned numbers."
         selected = np.arange(backbone.n_features) if selected is None else np.asarray(selected, int)
-        return _adopt(cls(backbone, estimator, n_features=len(selected)), Ranking(selected, np.zeros(len(selected)), "as given"), background, labels)
+        return _adopt(cls(backbone, estimator, n_features=len(selected)), Ranking(selected, np.zeros(len(selected)), "as given"), background, labels, classes=classes)
 
     def save(self, path, overwrite: bool = False): return _save_classifier(self, path, overwrite)
 
@@ -123,18 +193,18 @@ class EmbeddingClassifier(ClassifierMixin, BaseEstimator):
     def load(cls, path, backbone: Backbone | None = None, trusted: tuple = (), **options): return _load_classifier(path, backbone, trusted, **options)
 
 # %% ../nbs/11_classify.ipynb #0244463c
-def _values(classifier: EmbeddingClassifier, X) -> np.ndarray:
-    "What the estimator reads of images or embeddings."
+def _fitted_head(classifier: EmbeddingClassifier) -> Head:
+    "The head; NotFittedError where there is none yet."
     check_is_fitted(classifier, "estimator_")
-    return classifier.embed(X)[:, classifier.selected_]
+    return classifier.head_
 
 # %% ../nbs/11_classify.ipynb #7078020e
-def _keep(classifier: EmbeddingClassifier, estimator, selection: Ranking, background, labels, names) -> EmbeddingClassifier:
+def _keep(classifier: EmbeddingClassifier, estimator, selection: Ranking, background, labels, names, classes) -> EmbeddingClassifier:
     "Set what a fitted classifier has."
     c = classifier
     c.estimator_, c.selection_, c.background_, c.labels_, c.names_ = estimator, selection, background, labels, names
-    c.selected_, c.classes_, c.n_features_in_ = selection.features, estimator.classes_, background.shape[1]
-    c.head_ = Head(estimator, c.selected_, background, labels)
+    c.selected_, c.classes_, c.n_features_in_ = selection.features, np.asarray(classes), background.shape[1]
+    c.head_ = Head(estimator, c.selected_, background, labels, c.classes_)
     return c
 
 # %% ../nbs/11_classify.ipynb #e88a3609
@@ -230,6 +300,18 @@ def choose_head(
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["AUC", "spread", "seconds"]).rename_axis("head").round(4)
     return HeadChoice(name, tuned_head(name, X, y, seed, inner), HEADS[name][1], table, note)
 
+# %% ../nbs/11_classify.ipynb #1c5fac7c
+def _class_names(
+    estimator,  # Fitted
+    names,  # Given ones, in the order of its classes, or None
+) -> np.ndarray:  # (C,)
+    "Names of an estimator's classes; ValueError for too few, too many, or the same twice."
+    own = np.asarray(estimator.classes_)
+    if names is None: return own
+    found = check_labels(names)
+    if len(set(found.tolist())) != len(own): raise ValueError(f"classes={found.tolist()} must name the estimator's {len(own)} classes, {own.tolist()}, each once.")
+    return found
+
 # %% ../nbs/11_classify.ipynb #94630cd8
 def _adopt(
     model: EmbeddingClassifier,  # With its backbone and a fitted estimator
@@ -237,19 +319,23 @@ def _adopt(
     background,  # Its training embeddings, (N, D)
     labels,  # Their classes, (N,)
     names: list | None = None,  # Names of the training images
+    classes=None,  # Names of the estimator's classes, in its order; default its own
 ) -> EmbeddingClassifier:  # Fitted
     "Check that estimator, features and training embeddings belong together, and keep them."
+    _check_classifier(model.estimator)
     check_is_fitted(model.estimator)
-    d, selected, background = model.backbone.n_features, selection.features, np.asarray(background, np.float32)
-    if background.ndim != 2 or background.shape[1] != d:
-        raise ValueError(f"background must be training embeddings of shape (N, {d}), not {background.shape}.")
+    d, selected, background = model.backbone.n_features, selection.features, _as_table(background, model.backbone.n_features)
+    if background is None: raise ValueError(f"background must be training embeddings of shape (N, {d}).")
     if len(selected) != model.estimator.n_features_in_:
         raise ValueError(f"The estimator reads {model.estimator.n_features_in_} features, selected names {len(selected)}.")
     if len(selected) and not (0 <= selected.min() and selected.max() < d):
         raise ValueError(f"selected names feature {selected.max() if selected.max() >= d else selected.min()}, but the embedding has {d} values.")
     if labels is None or len(labels) != len(background):
         raise ValueError(f"labels must name the class of each of the {len(background)} background embeddings.")
-    return _keep(model, model.estimator, selection, background, np.asarray(labels), names)
+    labels, classes = check_labels(labels), _class_names(model.estimator, classes)
+    if strange := [label for label in np.unique(labels).tolist() if label not in classes.tolist()]:
+        raise ValueError(f"labels name {strange[0]!r}, but the estimator's classes are {classes.tolist()}: pass their names, in this order, as classes=.")
+    return _keep(model, model.estimator, selection, background, labels, names, classes)
 
 # %% ../nbs/11_classify.ipynb #0f1f686c
 def _save_classifier(
@@ -262,7 +348,7 @@ def _save_classifier(
     backbone = model.backbone
     record = dict(embcam=__version__, backbone=backbone.recipe, weights=backbone.weights, weights_hash=backbone.weights_hash, trained=backbone.trained,
                   n_features=model.n_features, random_state=model.random_state, ranking=model.selection_.name, names=model.names_,
-                  labels=model.labels_.tolist(), dtype=model.labels_.dtype.str)
+                  labels=model.labels_.tolist(), dtype=model.labels_.dtype.str, classes=model.classes_.tolist())
     arrays = dict(background=model.background_, selected=model.selected_.astype(np.int64), weights=model.selection_.weights)
     return write_model(path, record, arrays, model.estimator_, backbone.network.state_dict() if backbone.trained else None, overwrite)
 
@@ -283,7 +369,7 @@ def _load_classifier(
             if own != value and name not in ("target_layers", "seed"): raise ModelError(f"{path} belongs to a backbone with {name} {value}, not {own}.")
         model = EmbeddingClassifier(backbone, estimator, record["n_features"], record["random_state"])
         selection = Ranking(arrays["selected"], arrays["weights"], record["ranking"])
-        return _adopt(model, selection, arrays["background"], np.array(record["labels"], dtype=record["dtype"]), record["names"])
+        return _adopt(model, selection, arrays["background"], np.array(record["labels"], dtype=record["dtype"]), record["names"], record.get("classes"))
 
 # %% ../nbs/11_classify.ipynb #83ce81a1
 def _load_backbone(path, record: dict, options: dict) -> Backbone:

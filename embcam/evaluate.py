@@ -7,6 +7,7 @@ __all__ = ['SettingsGrid', 'split_by_hash', 'as_metrics', 'asks_for', 'fingerpri
            'grid_pointing']
 
 # %% ../nbs/20_evaluate.ipynb #e7595245
+import copy
 import hashlib
 import inspect
 import io
@@ -362,8 +363,8 @@ def _save_comparison(
 # %% ../nbs/20_evaluate.ipynb #a7a00ded
 def _confident(classifier: EmbeddingClassifier, images: ImageSet, most: int = 12) -> dict:
     "{class: positions of the images that are predicted rightly and with the highest scores}."
-    scores, labels = classifier.scores(images), np.asarray(images.labels)
-    right = np.asarray(classifier.classes_)[scores.argmax(1)] == labels
+    embeddings, labels = classifier.embed(images), np.asarray(images.labels)
+    scores, right = classifier.scores(embeddings), classifier.predict(embeddings) == labels
     ranked = {c: [i for i in np.argsort(-scores[:, k]) if right[i] and labels[i] == c][:most] for k, c in enumerate(classifier.classes_.tolist())}
     return {c: found for c, found in ranked.items() if found}
 
@@ -383,9 +384,9 @@ def _make_mosaic(
 # %% ../nbs/20_evaluate.ipynb #c329f52a
 def _at_double_size(explainer):
     "The same explainer, for images of twice the size."
-    classifier, backbone = explainer.classifier, explainer.classifier.backbone
-    other = EmbeddingClassifier.from_fitted(backbone.at_size(2*backbone.size), classifier.estimator_, classifier.selected_, classifier.background_, classifier.labels_)
-    return explainer.replace(classifier=other)
+    classifier = copy.copy(explainer.classifier)
+    classifier.backbone = classifier.backbone.at_size(2*classifier.backbone.size)
+    return explainer.replace(classifier=classifier)
 
 # %% ../nbs/20_evaluate.ipynb #b7758b7f
 def grid_pointing(

@@ -25,10 +25,11 @@ from .classify import EmbeddingClassifier
 from .data import SUFFIXES, image_names, image_sources, open_image
 from .features import RANKINGS, Ranking, absent_features, is_stochastic, rank_features, ranking_stability
 from .files import atomic_folder
+from .head import Forecast
 from .masking import TOZ, TRR, TZZ, ImputationStrategy
 from .plotting import MapRow, explanation_figure, figure_jpeg, map_rows, new_figure, overlay, resize, show_map, thumbnail
-from .reliability import CONTROLS, REPEATS, NearestNeighborDistance, Trust, likeness, margin, stability_top
-from .report import explanation_page
+from .reliability import CONTROLS, REPEATS, NearestNeighborDistance, Trust, likeness, stability_top
+from .report import explanation_page, prediction_words
 from .targets import Fixed, as_target
 
 # %% ../nbs/15_explain.ipynb #5074165f
@@ -41,8 +42,8 @@ class Explanation:
     name: str  # What the image is called
     image: np.ndarray  # As a person sees it, (h, w, 3) uint8 RGB
     embedding: np.ndarray  # e, (D,)
-    prediction: object  # Predicted class
-    probabilities: dict  # {class: probability, or squashed margin}
+    forecast: Forecast  # Predicted class, its score and its margin
+    probabilities: dict  # {class: probability, squashed margin, or vote}
     ranking: Ranking | None  # All K selected features; None when compared with another image
     top: np.ndarray  # Ids of the features that were kept
     target: object  # What was differentiated: CosineTarget, LinearTarget, ...
@@ -51,6 +52,9 @@ class Explanation:
     method: str  # CAM method
     settings: dict  # Backbone, weights, hash, estimator, seed: all that is needed to repeat it
     explainer: object = field(default=None, repr=False)  # Who made it: asked again for trust and feature maps
+
+    @property
+    def prediction(self): return self.forecast.label  # the predicted class
 
     @property
     def label(self):
@@ -63,7 +67,7 @@ class Explanation:
     @property
     def summary(self) -> str:
         "The prediction in words, such as 'open (72%)'."
-        return f"{self.prediction} ({self.probabilities[self.prediction]:.0%}{' of squashed margins' if self.settings['squashed'] else ''})"
+        return prediction_words(self.prediction, self.forecast.score, self.settings["scores"])
 
     @property
     def similarity(self) -> float | None:
@@ -110,6 +114,9 @@ def _why_empty(ex: Explanation, layer: str) -> str | None:
     return getattr(ex.target, "why_empty", lambda e: None)(ex.embedding) or "no positive relevance at this layer"
 
 # %% ../nbs/15_explain.ipynb #bd95291a
+_NO_PROBABILITY = {"squashed margin": "percentages are margins squashed to add up to one", "vote": "the class that it votes for counts 100%"}
+
+
 def _reading_notes(
     ex: Explanation,  # To read
 ) -> list[str]:  # Sentences
@@ -120,7 +127,7 @@ def _reading_notes(
         notes.append(f"{len(ex.absent)} of the {len(ex.top[:SHOWN])} most important features matter by being absent ({names}): a map cannot localise what is missing.")
     notes += [f"No evidence at {layer}: {why}." for layer in ex.maps.layers if (why := ex.why_empty(layer))]
     if "trust" in vars(ex): notes += ex.trust.warnings()
-    if ex.settings["squashed"]: notes.append(f"{ex.settings['estimator']} gives no probabilities: percentages are margins squashed to add up to one.")
+    if ex.settings["scores"] in _NO_PROBABILITY: notes.append(f"{ex.settings['estimator']} gives no probabilities: {_NO_PROBABILITY[ex.settings['scores']]}.")
     if not ex.settings["trained"]: notes.append("Untrained weights: the maps show how embcam works, not what matters.")
     return notes
 
@@ -264,7 +271,7 @@ def explain_trace(
     words = [spec.name if isinstance(spec, Fixed) else f"{spec.name}, {kept}" for spec in specs]
     probabilities = dict(zip(head.classes, head.scores(e)[0].tolist()))
     method = x.method if isinstance(x.method, str) else x.method.__name__
-    return [Explanation(name, trace.image, e, head.predict(e)[0], probabilities, ranking, top, target, text, m, method, _settings(x), x)
+    return [Explanation(name, trace.image, e, head.forecasts(e)[0], probabilities, ranking, top, target, text, m, method, _settings(x), x)
             for target, text, m in zip(built, words, found)]
 
 # %% ../nbs/15_explain.ipynb #e053c566
@@ -272,7 +279,7 @@ def _settings(explainer: Explainer) -> dict:
     "All that is needed to repeat an explanation."
     b, c = explainer.classifier.backbone, explainer.classifier
     return dict(backbone=b.arch, weights=b.weights, weights_hash=b.weights_hash, trained=b.trained, pooled=b.pooled, resize=b.resize, size=b.size,
-                estimator=c.head_.name, n_features=len(c.selected_), squashed=c.head_.squashed, ranking=explainer.ranking_name, seed=explainer.random_state)
+                estimator=c.head_.name, n_features=len(c.selected_), scores=c.head_.score_kind, ranking=explainer.ranking_name, seed=explainer.random_state)
 
 # %% ../nbs/15_explain.ipynb #c0901a91
 @dataclass(frozen=True, eq=False)
@@ -303,7 +310,7 @@ def _explain_cells(explainer: Explainer, trace, ranking: Ranking | None, name: s
     grid, target = values.astype(np.float32), CellScore(float(values.sum()), float(np.median(errors)))
     maps = LayerMaps({"cells": grid}, {"cells": -grid}, trace.frame, explainer.limits)
     words = f"{'margin' if head.linear else 'score'} of {ranking.label}: {target.total:+.3f} over the average image"
-    return Explanation(name, trace.image, e, head.predict(e)[0], dict(zip(head.classes, head.scores(e)[0].tolist())), ranking, ranking.features[:explainer.n_top],
+    return Explanation(name, trace.image, e, head.forecasts(e)[0], dict(zip(head.classes, head.scores(e)[0].tolist())), ranking, ranking.features[:explainer.n_top],
                        target, words, maps, "cells", _settings(explainer), explainer)
 
 # %% ../nbs/15_explain.ipynb #0f79afd3
@@ -324,7 +331,7 @@ def assess(
     if rankings: steady = ranking_stability(rankings, stability_top(len(ex.top), ex.ranking))
     controls = [] if ex.ranking is None or explainer.method == "cells" else explainer.spec.by_lot(ex.embedding, ex.target, ex.ranking, len(ex.top), c.head_, CONTROLS, first)
     maps = activation_maps(c.backbone.trace(ex.image), controls, explainer.method) if controls else []
-    return Trust(steady, likeness(ex.maps, maps), margin(list(ex.probabilities.values())), *_neighbors(c)(ex.embedding))
+    return Trust(steady, likeness(ex.maps, maps), ex.forecast.margin, *_neighbors(c)(ex.embedding))
 
 # %% ../nbs/15_explain.ipynb #672e06b0
 def _draw_explanation(

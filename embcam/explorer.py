@@ -25,7 +25,7 @@ from .cards import (BLANK, HTML_PARTS, FeatureCard, Gallery, Panels, Switches, c
 from .explain import Explainer, Explanation
 from .features import Stability
 from .plotting import MASK_COLOR, annotate, encode_image, mask_outline, thumbnail
-from .reliability import FAR, LIKE_RANDOM, Trust, margin
+from .reliability import FAR, LIKE_RANDOM, Trust
 from .report import explanation_page
 from .session import Session, Sessions
 from .view import View, as_python, color_limits, draw_view, unit, view_figure
@@ -129,7 +129,7 @@ def _facts_of(
     "What must always be in sight."
     waiting, alike = ("", "being measured …"), trust and trust.likeness and trust.likeness["combined"]
     return [
-        ("prediction", "", f"{ex.summary}, margin {margin(list(ex.probabilities.values())):.2f}"),
+        ("prediction", "", f"{ex.summary}, margin {ex.forecast.margin:.2f}"),
         ("similarity", "", "none: a weighted sum has no angle" if ex.similarity is None else f"cosine {ex.similarity:.3f}"),
         ("evidence", *(("no evidence", "") if ex.why_empty("combined") else ("", f"{ex.evidence['combined']:.2f} of the relevance speaks for it"))),
         ("stability", *(("", "this ranking is not random") if not random else waiting if stability is None else

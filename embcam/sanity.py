@@ -60,8 +60,8 @@ def shuffled_labels(
     "The head retrained on shuffled labels; backbone and selection stay (arXiv 1810.03292)."
     c = explainer.classifier
     labels = np.random.default_rng(seed).permutation(c.labels_)
-    head = clone(c.estimator_).fit(c.background_[:, c.selected_], labels)
-    return explainer.replace(classifier=EmbeddingClassifier.from_fitted(c.backbone, head, c.selected_, c.background_, labels))
+    head = clone(c.estimator_).fit(c.background_[:, c.selected_], c.head_.encode(labels))
+    return explainer.replace(classifier=EmbeddingClassifier.from_fitted(c.backbone, head, c.selected_, c.background_, labels, c.classes_))
 
 # %% ../nbs/19_sanity.ipynb #701234ec
 def map_similarity(

@@ -19,7 +19,7 @@ from .classify import EmbeddingClassifier
 from .data import image_names, image_sources, open_mask
 from .explain import Explainer, Explanation
 from .features import Ranking, Stability, is_stochastic, ranking_stability
-from .reliability import REPEATS, Trust, margin, stability_top
+from .reliability import REPEATS, Trust, stability_top
 from .view import View, apply_edit, explainer_for, switch_features
 
 # %% ../nbs/22_session.ipynb #7e661314
@@ -215,7 +215,7 @@ class ImagePrediction:
     "Of one image."
     label: object = None  # Class
     score: float = 0.  # Of it
-    margin: float = 0.  # Before the runner-up
+    margin: float = 0.  # Before the best of the others
     embedding: np.ndarray | None = None  # e, (D,)
     error: str | None = None  # Why there is none
 
@@ -227,5 +227,5 @@ def predict_image(
     "Predict one image; an unreadable one says why."
     try: e = classifier.backbone.embed([image], progress=False)[0]
     except (ValueError, OSError) as error: return ImagePrediction(error=str(error))
-    scores = classifier.head_.scores(e)[0]
-    return ImagePrediction(classifier.head_.predict(e)[0], float(scores.max()), margin(scores), e)
+    found = classifier.head_.forecasts(e)[0]
+    return ImagePrediction(found.label, found.score, found.margin, e)
