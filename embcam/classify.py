@@ -71,11 +71,12 @@ def _check_classifier(estimator) -> None:
 
 # %% ../nbs/11_classify.ipynb #2f9050bb
 def _as_codes(value, names: list, option: str):
-    "An option that names classes, with their numbers instead."
-    def code(name):
-        if name not in names: raise ValueError(f"{option} names the class {name!r}, which is not among {names}.")
-        return names.index(name)
-    return {code(name): weight for name, weight in value.items()} if isinstance(value, dict) else code(value)
+    "An option that names classes, with their numbers instead; numbers of an estimator that was coded before stay."
+    named = list(value) if isinstance(value, dict) else [value]
+    strange = [name for name in named if name not in names]
+    if strange and set(named) <= set(range(len(names))): return value
+    if strange: raise ValueError(f"{option} names the class {strange[0]!r}, which is not among {names}.")
+    return {names.index(name): weight for name, weight in value.items()} if isinstance(value, dict) else names.index(value)
 
 # %% ../nbs/11_classify.ipynb #e1d84305
 def _unfitted(

@@ -224,13 +224,14 @@ def predict(args) -> None:
     import pandas as pd
 
     from embcam.classify import EmbeddingClassifier
-    from embcam.files import atomic_file
+    from embcam.files import atomic_file, write_csv
     images = _readable_images(_find_images([args.folder]), args.skip_broken)
     classifier = EmbeddingClassifier.load(args.model)
     embeddings = classifier.embed(list(images.values()))
-    columns = {f"p({c})": p for c, p in zip(classifier.classes_, classifier.scores(embeddings).round(4).T)}
-    table = pd.DataFrame(dict(picture=list(images), forecast=classifier.predict(embeddings)) | columns)
-    with atomic_file(out) as part: table.to_csv(part, index=False)
+    forecasts = classifier.forecasts(embeddings)
+    table = pd.DataFrame(dict(picture=list(images), forecast=[f.label for f in forecasts], score=[f.score for f in forecasts], margin=[f.margin for f in forecasts]))
+    for c, p in zip(classifier.classes_, classifier.scores(embeddings).T): table[f"p({c})"] = p
+    with atomic_file(out) as part: write_csv(table.round(4), part)
     print(table["forecast"].value_counts().to_string(), f"\n{out}")
 
 # %% ../nbs/26_cli.ipynb #b1a86f68

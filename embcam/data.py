@@ -23,6 +23,8 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
+from .figure import figure_jpeg, new_figure
+
 # %% ../nbs/00_data.ipynb #e512cb59
 class ImageError(ValueError):
     "An image that cannot be read. The message names it, the reason and the way out."
@@ -310,9 +312,7 @@ class ImageSet:
         return _show(self, n, seed, size, outline)
 
     def _repr_jpeg_(self) -> bytes:
-        buffer = io.BytesIO()
-        self.show().savefig(buffer, format="jpeg", bbox_inches="tight", dpi=80, pil_kwargs={"quality": 80})
-        return buffer.getvalue()
+        return figure_jpeg(self.show())
 
 # %% ../nbs/00_data.ipynb #742aa1e8
 def _pick(images: "ImageSet", index):
@@ -346,11 +346,9 @@ def _positions(index: Any) -> np.ndarray:
 # %% ../nbs/00_data.ipynb #d6c8a474
 def _show(images: ImageSet, n: int, seed: int, size: float, outline: bool):
     "The figure behind `ImageSet.show`."
-    from matplotlib.figure import Figure
-
     if not len(images): raise ValueError("an empty ImageSet has nothing to show")
     classes, more = images.classes[:SHOWN], len(images.classes[SHOWN:])
-    fig = Figure(figsize=(n * size, len(classes) * size), layout="constrained")
+    fig = new_figure(figsize=(n * size, len(classes) * size))
     axes = fig.subplots(len(classes), n, squeeze=False)
     for row, label in zip(axes, classes):
         where = np.flatnonzero(images.labels == label)

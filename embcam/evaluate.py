@@ -29,8 +29,9 @@ from .cam import CAM_METHODS, LayerMaps, left_out_layers, vector_maps
 from .classify import EmbeddingClassifier
 from .data import ImageSet, open_image
 from .explain import Explainer
+from .figure import new_figure
+from .files import write_csv
 from .metrics import LOW_IS_GOOD, MASK_METRICS, METRICS, valid_map
-from .plotting import new_figure
 from .report import comparison_page
 from .targets import as_target
 
@@ -352,8 +353,8 @@ def _save_comparison(
     tables = {metric: _page_rows(comparison, metric, against) for metric in metrics}
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".part-", dir=out) as part:
-        comparison.frame.to_csv(Path(part)/"scores.csv", index=False)
-        summary.to_csv(Path(part)/"summary.csv")
+        write_csv(comparison.frame, Path(part)/"scores.csv")
+        write_csv(summary, Path(part)/"summary.csv", index=True)
         (Path(part)/"comparison.png").write_bytes(drawn.getvalue())
         page = comparison_page(title, f"{comparison!r}.", drawn.getvalue(), tables, against, LOW_IS_GOOD)
         (Path(part)/"index.html").write_text(page, encoding="utf-8")

@@ -24,10 +24,11 @@ from .cells import cell_evidence, cell_parts, cell_shapley
 from .classify import EmbeddingClassifier
 from .data import SUFFIXES, image_names, image_sources, open_image
 from .features import RANKINGS, Ranking, absent_features, is_stochastic, rank_features, ranking_stability
+from .figure import figure_jpeg, new_figure
 from .files import atomic_folder
 from .head import Forecast
 from .masking import TOZ, TRR, TZZ, ImputationStrategy
-from .plotting import MapRow, explanation_figure, figure_jpeg, map_rows, new_figure, overlay, resize, show_map, thumbnail
+from .plotting import MapRow, explanation_figure, map_rows, overlay, resize, show_map, thumbnail
 from .reliability import CONTROLS, REPEATS, NearestNeighborDistance, Trust, likeness, stability_top
 from .report import explanation_page, prediction_words
 from .targets import Fixed, as_target

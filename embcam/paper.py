@@ -18,7 +18,8 @@ from .cam import CosineTarget, activation_maps
 from .data import ImageSet, image_names, image_sources
 from .explain import Explainer, explanation_grid
 from .masking import TOZ, TRR, TZZ, ImputationStrategy, impute, similarity
-from .plotting import figure_jpeg, new_figure, show_map, thumbnail
+from .figure import figure_jpeg, new_figure
+from .plotting import show_map, thumbnail
 from .reliability import rank_correlation
 
 # %% ../nbs/16_paper.ipynb #9cd6a4fc

@@ -18,7 +18,8 @@ from PIL import Image, ImageFilter
 from .data import image_names, image_sources
 from .explain import Explainer, Explanation
 from .features import Ranking
-from .plotting import annotate, mask_outline, new_figure, overlay, resize
+from .figure import new_figure
+from .plotting import annotate, mask_outline, overlay, resize
 
 # %% ../nbs/21_view.ipynb #3bf02e99
 @dataclass(frozen=True)

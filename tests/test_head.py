@@ -107,7 +107,7 @@ def test_scores_margins_predictions(estimator, labels):
     scores, margins = h.scores(E), h.margins(E)
     assert scores.shape == margins.shape == (120, len(set(labels.tolist())))
     np.testing.assert_allclose(scores.sum(1), 1)
-    assert h.squashed != hasattr(estimator, "predict_proba")
+    assert h.score_kind == ("probability" if hasattr(estimator, "predict_proba") else "squashed margin")
     assert h.predict(E) == estimator.predict(E[:, SELECTED]).tolist() and h.predict(E[0]) == h.predict(E)[:1]
     np.testing.assert_allclose(h.scores(E[3]), h.scores(E)[3:4], rtol=1e-6)
     assert [h.index(c) for c in estimator.classes_] == list(range(len(estimator.classes_)))

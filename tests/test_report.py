@@ -35,7 +35,7 @@ class Checked(HTMLParser):
 def record(**changes):
     return dict(name="a.png", prediction="open", probabilities={"good": .25, "open": .75}, label="open", versus=None, target="signed, top 2",
                 method="layercam", similarity=None, evidence={"layer4": .5, "combined": .5}, trust=None, notes=[],
-                settings=dict(estimator="SVC", squashed=False), ranked_by="lime",
+                settings=dict(estimator="SVC", scores="probability"), ranked_by="lime",
                 ranking=[dict(feature=7, weight=.5, value=.1, absent=False, top=True)]) | changes
 
 
@@ -65,7 +65,7 @@ def test_what_the_page_says():
                   "cannot be compared"): assert words in text, words
     assert "Likeness" not in Checked(explanation_page(record(), {})).text
     assert "can be compared" in Checked(explanation_page(record(limits={"layer4": 1.}), {})).text
-    assert "75% of squashed margins" in explanation_page(record(settings=dict(squashed=True)), {})
+    assert "75% of squashed margins" in explanation_page(record(settings=dict(scores="squashed margin")), {})
 
 
 def test_classes_that_are_numbers():
