@@ -42,8 +42,7 @@ def auc_roc(
     "Area under the ROC curve, one-vs-rest, averaged over classes."
     if missing := set(np.unique(classes)) - set(np.unique(labels)):
         raise ValueError(f"No image of class '{sorted(missing)[0]}': AUC ROC needs every class in the test set.")
-    if len(classes) == 2: return float(roc_auc_score(np.asarray(labels) == classes[1], probabilities[:, 1]))
-    return float(roc_auc_score(labels, probabilities, multi_class="ovr", labels=classes))
+    return float(np.mean([roc_auc_score(np.asarray(labels) == c, probabilities[:, k]) for k, c in enumerate(classes)]))
 
 # %% ../nbs/11_classify.ipynb #5101f97a
 def paper_forest(
@@ -286,8 +285,8 @@ def choose_head(
 ) -> HeadChoice:
     "Compare heads by nested cross-validation within a training set; ValueError for a head of another name."
     if unknown := [name for name in heads if name not in HEADS]: raise ValueError(f"head={unknown[0]!r}: choose 'auto', {', '.join(map(repr, HEADS))}.")
-    X, y = np.asarray(embeddings, float), np.asarray(labels)
-    fewest = int(np.unique(y, return_counts=True)[1].min())
+    X, (_, y, counts) = np.asarray(embeddings, float), np.unique(check_labels(labels), return_inverse=True, return_counts=True)
+    fewest = int(counts.min())
     outer, inner = min(5, fewest), min(3, fewest - 1 if fewest < 5 else fewest*4//5)
     name, note, rows = heads[0], "", {}
     if len(heads) > 1 and fewest < 4: note = f"The smallest class has {fewest} training images, too few to compare heads on: the {name} is taken."

@@ -227,7 +227,7 @@ def _label_kind(label) -> str:
     "What a label is: a name, a number, true or false, or nothing that names a class."
     if isinstance(label, (str, bool, np.bool_)): return "text" if isinstance(label, str) else "boolean"
     if isinstance(label, (int, float, np.number)): return "number" if np.isfinite(label) else "missing"
-    return "missing" if label is None or label != label or str(label) in ("<NA>", "NaT") else type(label).__name__
+    return "missing" if label is None or str(label) in ("<NA>", "NaT") else type(label).__name__
 
 
 def check_labels(

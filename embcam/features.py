@@ -85,7 +85,7 @@ def select_features(
     "Rank features by mutual information with the class and keep the best K (paper, section 3)."
     embeddings, labels = check_array(embeddings, input_name="embeddings"), np.asarray(labels)
     k = feature_count(n_features, *embeddings.shape)
-    classes, counts = np.unique(labels, return_counts=True)
+    classes, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if len(classes) < 2: raise ValueError(f"All {len(labels)} images are of one class, '{classes[0]}': a classifier needs two.")
     if (counts > 1).sum() < 2:
         raise ValueError(f"Class '{classes[counts.argmin()]}' has one training image: mutual information needs two classes with two or more.")
@@ -93,7 +93,7 @@ def select_features(
     if not varies.any(): raise ValueError(f"All {len(labels)} embeddings are equal: are the images?")
     information = np.zeros(embeddings.shape[1])
     with threadpool_limits(1):  # thousands of tiny searches: threads would only wait for each other
-        information[varies] = mutual_info_classif(embeddings[:, varies], labels, random_state=seed)
+        information[varies] = mutual_info_classif(embeddings[:, varies], codes, random_state=seed)
     order = np.lexsort((~varies, -information))[:k]
     return Ranking(order, information[order], "mutual information")
 

@@ -18,9 +18,11 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
+from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Error, sync_playwright
 
+from embcam import cli
 from embcam.classify import EmbeddingClassifier
 from embcam.embedding import Backbone
 from embcam.logos import make_logos
@@ -30,6 +32,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 SHOTS = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp(prefix="embcam-browser-"))
 SOURCE = """import numpy as np
+from embcam import cli
 from embcam.classify import EmbeddingClassifier
 from embcam.data import ImageSet
 from embcam.explain import Explainer
@@ -248,6 +251,22 @@ def play_demo(p: Page) -> None:
     check(f"{p.name}: nothing in the console", not p.complaints)
 
 
+def documents(home: Path, browser) -> None:
+    "Pages that somebody mails: opened from disk they ask for nothing outside, and axe finds no fault by WCAG 2.2 A and AA, in light and in dark."
+    images = [str(path) for path in sorted((home/"photos").glob("0[0-2].png"))]
+    check("pages: explained", cli.main(["explain", str(home/"model"), *images, "--out", str(home/"pages")]) == 0)
+    for theme in "light", "dark":
+        for name in "index.html", "00/index.html":
+            page, asked = browser.new_page(color_scheme=theme), []
+            page.on("request", lambda request: asked.append(request.url))
+            page.goto((home/"pages"/name).as_uri())
+            faults = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"]}).response["violations"]
+            for fault in faults: print(fault["id"], fault["help"], fault["nodes"][0]["html"][:200])
+            check(f"pages: {name}, {theme}: axe finds no fault", not faults)
+            check(f"pages: {name}, {theme}: nothing from outside", all(url.startswith(("file:", "data:")) for url in asked))
+            page.close()
+
+
 def refuses(address: str) -> bool:
     "Whether the server asks for its token."
     try: page = urllib.request.urlopen(address.split("?")[0], timeout=10)
@@ -261,6 +280,7 @@ def main() -> int:
         home = Path(home)
         prepare(home)
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        documents(home, browser)
         servers = dict(voila=voila, lab=lab, demo=demo)
         for name in sys.argv[2:] or servers:
             start = time.time()
