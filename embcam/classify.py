@@ -58,6 +58,11 @@ def _seeded(estimator, seed: int):
     unseeded = [name for name, value in estimator.get_params().items() if name.endswith("random_state") and value is None]
     return estimator.set_params(**dict.fromkeys(unseeded, seed))
 
+# %% ../nbs/11_classify.ipynb #efe93047
+def _is_embedded(X) -> bool:
+    "Whether these are embeddings, and not images."
+    return isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind == "f"
+
 # %% ../nbs/11_classify.ipynb #7f89ddc3
 class EmbeddingClassifier(ClassifierMixin, BaseEstimator):
     "Images or embeddings in, classes out: backbone, selected features, scikit-learn estimator (paper, Figure 1)."
@@ -75,7 +80,7 @@ class EmbeddingClassifier(ClassifierMixin, BaseEstimator):
 
     def embed(self, X) -> np.ndarray:
         "Embeddings (n, D) float32 of images; ready embeddings pass through."
-        if isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind == "f":
+        if _is_embedded(X):
             if X.shape[1] == self.backbone.n_features: return X.astype(np.float32)
             raise ValueError(f"Embeddings have {X.shape[1]} values, {self.backbone.arch} has {self.backbone.n_features}.")
         return self.backbone.embed(X, progress=self.progress)
@@ -85,6 +90,7 @@ class EmbeddingClassifier(ClassifierMixin, BaseEstimator):
         labels = np.asarray(getattr(X, "labels", None) if y is None else y)
         if labels.ndim != 1 or len(labels) != len(X):
             raise ValueError(f"{len(X)} images need as many labels, not an array of shape {labels.shape}.")
+        if not _is_embedded(X): self.backbone = self.backbone.reading(X)  # later images are read as these are
         embeddings = self.embed(X)
         selection = select_features(embeddings, labels, self.n_features, self.random_state)
         estimator = _seeded(paper_forest(self.random_state) if self.estimator is None else self.estimator, self.random_state)
@@ -276,11 +282,12 @@ def _load_classifier(
     "Read a model folder; what does not fit is a ModelError that names it."
     record, arrays, estimator = read_model(path, trusted)
     with damage_named(path):
-        backbone = _load_backbone(path, record, options) if backbone is None else backbone
+        backbone, bits = _load_backbone(path, record, options) if backbone is None else backbone, record["backbone"].get("bits")
+        if bits and not backbone.bits: backbone = backbone.at_bits(bits)
         here, there = backbone.recipe | dict(weights_hash=backbone.weights_hash), record["backbone"] | dict(weights_hash=record["weights_hash"])
         for name, value in there.items():
             own = list(here[name]) if isinstance(here[name], tuple) else here[name]
-            if own != value and name not in ("target_layers", "seed"): raise ModelError(f"{path} belongs to a backbone with {name} {value}, not {own}.")
+            if own != value and name not in ("target_layers", "seed") and (name != "bits" or value): raise ModelError(f"{path} belongs to a backbone with {name} {value}, not {own}.")
         model = EmbeddingClassifier(backbone, estimator, record["n_features"], record["random_state"])
         selection = Ranking(arrays["selected"], arrays["weights"], record["ranking"])
         return _adopt(model, selection, arrays["background"], np.array(record["labels"], dtype=record["dtype"]), record["names"])
