@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'SHOWN', 'SUFFIXES', 'MARK', 'ImageError', 'check_bits', 'open_image', 'open_mask', 'is_wide',
            'bits_in_use', 'Sample', 'apportion', 'ImageSet', 'passed_over_line', 'image_sources', 'image_names',
-           'image_files', 'load_folder']
+           'image_files', 'holds_masks', 'load_folder']
 
 # %% ../nbs/00_data.ipynb #17621469
 import hashlib
@@ -432,9 +432,9 @@ class ImageSet:
         if self._bits is None: self._bits = bits_in_use(self.images)
         return self._bits
 
-    def at_bits(self, bits: int) -> "ImageSet":
-        "The same images, read at so many bits: those of a model, for example."
-        return ImageSet(self.images, self.labels, self.masks, self.names, self.skipped, self.passed_over, self.parts, bits)
+    def at_bits(self, bits: int | None) -> "ImageSet":
+        "The same images, read at so many bits, such as those of a model; None: as they are."
+        return self if bits is None else ImageSet(self.images, self.labels, self.masks, self.names, self.skipped, self.passed_over, self.parts, bits)
 
     @property
     def ignored(self) -> int:
@@ -738,6 +738,15 @@ def _outside(root: Path, classes: list[_ClassFolder]) -> Counter:
         for other in set(_folders(folder)) - used:
             if other.name not in masks: found.update(image_files(other)[1])
     return found
+
+# %% ../nbs/00_data.ipynb #2747b6ef
+def holds_masks(
+    folder: Path,  # Beside folders of images
+) -> bool:
+    "Whether its name, beside those others, says that a folder holds masks."
+    beside = _folders(folder.parent)
+    return (folder.name == "masks" and any(f.name == "images" for f in beside)) or (
+        folder.name == "ground_truth" and any(f.name.lower() in _PARTS for f in beside))
 
 # %% ../nbs/00_data.ipynb #b6cd2a4e
 def _check(path: Path) -> None:
