@@ -287,7 +287,8 @@ def _load_classifier(
         here, there = backbone.recipe | dict(weights_hash=backbone.weights_hash), record["backbone"] | dict(weights_hash=record["weights_hash"])
         for name, value in there.items():
             own = list(here[name]) if isinstance(here[name], tuple) else here[name]
-            if own != value and name not in ("target_layers", "seed") and (name != "bits" or value): raise ModelError(f"{path} belongs to a backbone with {name} {value}, not {own}.")
+            same = own == value or name in ("target_layers", "seed") or (name == "bits" and not value)
+            if not same: raise ModelError(f"{path} belongs to a backbone with {name} {value}, not {own}.")
         model = EmbeddingClassifier(backbone, estimator, record["n_features"], record["random_state"])
         selection = Ranking(arrays["selected"], arrays["weights"], record["ranking"])
         return _adopt(model, selection, arrays["background"], np.array(record["labels"], dtype=record["dtype"]), record["names"])

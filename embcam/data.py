@@ -72,7 +72,7 @@ def _values(im: Image.Image) -> np.ndarray:  # (h, w), (h, w, 3) or (h, w, 4)
 # %% ../nbs/00_data.ipynb #8e4e98fd
 def _channel_bits(im: Image.Image, file: Any = None) -> int:  # `file`: what it was opened from
     "Bits of a channel as the header names them."
-    args = im.tile[0].args if im.tile else ""
+    args = im.tile[0].args if getattr(im, "tile", None) else ""
     if hasattr(im, "tag_v2"): return max(im.tag_v2.get(258, (1,)))  # BitsPerSample
     if im.format == "PPM" and isinstance(args, tuple): return int(args[1]).bit_length()
     if im.format == "JPEG2000" and file is not None:
@@ -248,9 +248,11 @@ def _as_bytes(pixels: _Pixels, bits: int | None) -> np.ndarray:
 # %% ../nbs/00_data.ipynb #604f6dbb
 def check_bits(
     bits: int | None,  # As a caller gave it
-) -> None:
-    "ValueError for what is no number of bits."
-    if bits is not None and bits not in range(8, 17): raise ValueError(f"bits={bits!r}: choose a number from 8 to 16, such as 12, or None to find it.")
+) -> int | None:
+    "The number of bits; ValueError for what is none."
+    if bits is None: return None
+    if bits in range(8, 17): return int(bits)
+    raise ValueError(f"bits={bits!r}: choose a number from 8 to 16, such as 12, or None to find it.")
 
 
 def _white_alpha(alpha: np.ndarray, bits: int | None) -> float:
@@ -409,13 +411,12 @@ class ImageSet:
         parts: Sequence[str] | None = None,  # "train", "val" or "test" for each, where the set is split already
         bits: int | None = None,  # Bits in use of images wider than a byte; default found over the set
     ):
-        check_bits(bits)
         self.images = [Path(im) if isinstance(im, str) else im for im in images]
         self.labels = np.asarray(labels)
         self.masks = [Path(m) if isinstance(m, str) else m for m in masks] if masks is not None else [None] * len(self)
         self.names = list(names) if names is not None else _names(self.images, self.labels)
         self.skipped, self.passed_over = list(skipped), Counter(ignored if isinstance(ignored, Mapping) else {"other": ignored})
-        self.parts, self._bits = None if parts is None else np.asarray(parts), bits
+        self.parts, self._bits = None if parts is None else np.asarray(parts), check_bits(bits)
         for what in ("labels", "masks", "names", "parts"):
             if (values := getattr(self, what)) is not None and (n := len(values)) != len(self): raise ValueError(f"{len(self)} images, but {n} {what}")
         if twice := [name for name, n in Counter(self.names).items() if n > 1]:
@@ -550,7 +551,9 @@ def _own_split(images: ImageSet) -> tuple[np.ndarray | None, str]:
     test = parts == names[-1]
     lacking = sorted(map(str, set(images.labels[test].tolist()) - set(images.labels[~test].tolist())))
     count = {part: f"{part} ({(parts == part).sum()})" for part in names}
-    if lacking: return None, f"split: {', '.join(map(str, count.values()))} are pooled and split at random, since {' and '.join(names[:-1])} has no image of {', '.join(lacking[:5])}"
+    if lacking:
+        return None, (f"split: {', '.join(count.values())} are pooled and split at random, "
+                      f"since {' and '.join(names[:-1])} has no image of {', '.join(lacking[:5])}")
     copies = sum(len(set(test[group])) > 1 for group in _contents(images.images))
     return test, (f"split: the folder's own, fitted on {' and '.join(count[part] for part in names[:-1])}, scored on {count[names[-1]]}"
                   + (f"; {copies} image(s) of the latter are copies of training images" if copies else ""))

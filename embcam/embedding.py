@@ -324,8 +324,7 @@ class Backbone:
         pooled: str | Iterable[str] | None = None,  # Layers whose averages make the embedding; "stages": a sensible set; None: the network's own embedding
         bits: int | None = None,  # Bits in use of images wider than a byte, such as 12; default found over the images of `fit`, or of a call
     ):
-        check_bits(bits)
-        self.bits, self.bits_found = bits, False
+        self.bits, self.bits_found = check_bits(bits), False
         self.seed, self.device = seed, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.cache = DiskCache(cache) if isinstance(cache, (str, Path)) else {} if cache is True else None if cache is False else cache
         with torch.inference_mode(False): network, self.arch, self.weights, preset, self.trained = build_network(arch, weights, seed)
@@ -371,7 +370,7 @@ class Backbone:
 
     def uncached(self) -> "Backbone": return _altered(self, cache=None)
     def at_size(self, size: int) -> "Backbone": return _altered(self, size=size, cache=None)
-    def at_bits(self, bits: int) -> "Backbone": return check_bits(bits) or _altered(self, bits=bits, bits_found=False)
+    def at_bits(self, bits: int) -> "Backbone": return _altered(self, bits=check_bits(bits), bits_found=False)
     def with_network(self, network: nn.Module, weights: str) -> "Backbone": return _altered(self, network=network, weights=weights, cache=None)
 
     def feature_name(self, feature: int) -> str:
