@@ -229,7 +229,7 @@ def _needed_bits(pixels: _Pixels) -> tuple[int, bool]:
     low, high, floats = values.min().item(), values.max().item(), values.dtype.kind == "f"
     if low < 0: raise ValueError(f"its values go from {low:g} to {high:g}, and no image has any below zero")
     if high > 65535: raise ValueError(f"its values go from {low:g} to {high:g}, more than 16 bits")
-    if floats and high <= 1: return (0 if np.all((values == 0) | (values == 1)) else 1), True
+    if floats and high < 1 + 1e-6: return (0 if np.all((values == 0) | (values == 1)) else 1), True
     return next(bits for bits in _LADDER if bits >= pixels.depth and high < 2**bits), floats
 
 # %% ../nbs/00_data.ipynb #6f54eab5
@@ -690,12 +690,17 @@ def _classes(root: Path, masks: Path | None = None, part: str | None = None) -> 
     return [_ClassFolder(f, masks and masks/f.name, part) for f in _folders(top)]
 
 # %% ../nbs/00_data.ipynb #d2fb3b73
-_PARTS = dict(train="train", val="val", valid="val", validation="val", test="test")
+_PARTS = dict(train="train", training="train", val="val", valid="val", validation="val", test="test", testing="test")
+
+
+def _part(folder: Path) -> str | None:
+    "Which part of a split a folder is by its name, such as 'Train', 'valid' or 'test_set'."
+    return _PARTS.get(re.sub(r"[-_ ]?set$", "", folder.name.lower()))
 
 
 def _split_folders(top: Path) -> list[Path]:
     "The folders that `top` is split into, train first; none if it is not split; ValueError where that is not clear."
-    named = sorted((f for f in _folders(top) if f.name.lower() in _PARTS), key=lambda f: ("train", "val", "test").index(_PARTS[f.name.lower()]))
+    named = sorted(filter(_part, _folders(top)), key=lambda f: ("train", "val", "test").index(_part(f)))
     split = [f for f in named if _folders(f)]
     others = [f for f in _folders(top) if f not in named and f.name not in ("ground_truth", "masks") and image_files(f)[0]] if named else []
     flat = [f for f in named if f not in split and image_files(f)[0]]
@@ -705,7 +710,7 @@ def _split_folders(top: Path) -> list[Path]:
     if flat and (split or (len(flat) > 1 and not others)):
         raise ValueError(f"{flat[0]} should hold a folder per class, as a part of a split does, but holds images only. "
                          f"Sort them into {flat[0]}/<class>/" + (f", or pass {split[0]}." if split else "."))
-    if len(split) > 1 and _PARTS[split[0].name.lower()] != "train":
+    if len(split) > 1 and _part(split[0]) != "train":
         raise ValueError(f"{top} is split, but has no part called train. Pass {split[0]}, or rename it.")
     return split
 
@@ -716,7 +721,7 @@ def _layout(root: Path) -> list[_ClassFolder]:
     if not root.is_dir(): raise NotADirectoryError(f"{root} is a file. load_folder wants a folder with a folder per class.")
     top = root/"images" if _folders(root/"images") else root
     if split := _split_folders(top):
-        return [c for f in split for c in _classes(f, root/"ground_truth" if top == root else root/"masks"/f.name, _PARTS[f.name.lower()])]
+        return [c for f in split for c in _classes(f, root/"ground_truth" if top == root else root/"masks"/f.name, _part(f))]
     if not (classes := _classes(root)):
         raise ValueError(f"{root}: no class folders, {len(image_files(root)[0])} images. Sort them into {root}/<class>/.")
     return classes
@@ -749,7 +754,7 @@ def holds_masks(
     "Whether its name, beside those others, says that a folder holds masks."
     beside = _folders(folder.parent)
     return (folder.name == "masks" and any(f.name == "images" for f in beside)) or (
-        folder.name == "ground_truth" and any(f.name.lower() in _PARTS for f in beside))
+        folder.name == "ground_truth" and any(map(_part, beside)))
 
 # %% ../nbs/00_data.ipynb #b6cd2a4e
 def _check(path: Path) -> None:

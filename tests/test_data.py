@@ -99,6 +99,7 @@ ODD = {  # what people's cameras write -> what a person sees
     "PPM, white is 65535": (netpbm("P6", COLOUR, 65535), SEEN_COLOUR),
     "array, int32": (GREY.astype(np.int32), SEEN),
     "array, floats up to 1": (GREY/4095, SEEN),
+    "array, floats a hair above 1": (GREY/4095*(1 + 1e-7), SEEN),
     "array, floats up to 255": (SEEN.astype(float), SEEN),
     "array, floats from 87 to 143": (np.clip(SEEN.astype(float), 87, 143), np.clip(SEEN, 87, 143)),
     "array, half floats": (np.float16(SEEN/255), SEEN),
@@ -290,7 +291,7 @@ def parts(*names, n=2): return [f"{part}/{c}/{i}.png" for part in names for c in
 
 @pytest.mark.parametrize("names, sizes", [
     (("train", "val"), (4, 4)), (("train", "test"), (4, 4)), (("TRAIN", "Validation", "Test"), (8, 4)), (("train", "valid"), (4, 4)),
-    (("train", "val", "validation", "test"), (12, 4)), (("images/train", "images/test"), (4, 4))])
+    (("train", "val", "validation", "test"), (12, 4)), (("images/train", "images/test"), (4, 4)), (("Training", "Testing"), (4, 4)), (("training_set", "test_set"), (4, 4))])
 def test_folders_that_are_split_already(tmp_path, names, sizes):
     images = load_folder(put(tmp_path, *parts(*names)))
     with pytest.warns(UserWarning, match="the folder's own"): fitted, tested = images.split(test_size=.5, seed=3)
