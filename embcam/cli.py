@@ -43,6 +43,7 @@ def _find_images(
 def _readable_images(
     images: dict,  # {name: path}
     skip: bool,  # Leave broken ones out instead of stopping
+    bits: int | None = None,  # That the model reads them at
 ) -> dict:  # {name: path} of those that can be read
     "Read every image once; the first that cannot be read is an error, or all such are listed and left out."
     from tqdm.auto import tqdm
@@ -50,7 +51,7 @@ def _readable_images(
     from embcam.data import ImageError, open_image
     good = {}
     for name, path in tqdm(images.items(), desc="checking", leave=False):
-        try: good[name] = open_image(path) is not None and path
+        try: good[name] = open_image(path, bits=bits) is not None and path
         except ImageError as error:
             if not skip: raise ImageError(f"{error} Or pass --skip-broken.") from None
             print(f"skipped: {error}")
@@ -209,8 +210,8 @@ def explain(args) -> None:
     from embcam.classify import EmbeddingClassifier
     from embcam.files import atomic_folder
     from embcam.report import index_page
-    images = _readable_images(_find_images(args.images), args.skip_broken)
-    classifier = EmbeddingClassifier.load(args.model)
+    images, classifier = _find_images(args.images), EmbeddingClassifier.load(args.model)
+    images = _readable_images(images, args.skip_broken, classifier.backbone.bits)
     explainer = _explainer_from_args(args, classifier)
     asked = dict(label=_parse_class(args.label, classifier), versus=_parse_class(args.versus, classifier))
     if args.only_wrong: images = _wrong_images(classifier, images)
@@ -235,8 +236,8 @@ def predict(args) -> None:
 
     from embcam.classify import EmbeddingClassifier
     from embcam.files import atomic_file
-    images = _readable_images(_find_images([args.folder]), args.skip_broken)
-    classifier = EmbeddingClassifier.load(args.model)
+    images, classifier = _find_images([args.folder]), EmbeddingClassifier.load(args.model)
+    images = _readable_images(images, args.skip_broken, classifier.backbone.bits)
     embeddings = classifier.embed(list(images.values()))
     columns = {f"p({c})": p for c, p in zip(classifier.classes_, classifier.scores(embeddings).round(4).T)}
     table = pd.DataFrame(dict(picture=list(images), forecast=classifier.predict(embeddings)) | columns)
