@@ -207,7 +207,7 @@ class Baseline:
 
     def __call__(self, image, label=None) -> MapResult:
         "Maps of one image; by default for the predicted class."
-        image, c = open_image(image), self.classifier
+        image, c = open_image(image, bits=self.classifier.backbone.bits), self.classifier
         if label is None: label = c.head_.predict(c.backbone.embed([image], progress=False))[0]
         rng = np.random.default_rng([self.random_state, zlib.crc32(image.tobytes())])
         make = BASELINES[self.baseline] if isinstance(self.baseline, str) else self.baseline

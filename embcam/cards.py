@@ -225,9 +225,9 @@ def _tile_words(name: str, label, p: ImagePrediction | None) -> tuple[str, str, 
     return caption, f"{name}: predicted {p.label} ({p.score:.0%})" + ("" if label is None else f", labelled {label}"), wrong
 
 # %% ../nbs/24_cards.ipynb #3b84661c
-def _tile(source) -> bytes:
+def _tile(source, bits: int | None) -> bytes:
     "A thumbnail as JPEG."
-    try: return encode_image(np.asarray(ImageOps.fit(Image.fromarray(open_image(source)), (160, 128))))
+    try: return encode_image(np.asarray(ImageOps.fit(Image.fromarray(open_image(source, bits=bits)), (160, 128))))
     except (ValueError, OSError): return encode_image(annotate(BLANK[:205], "unreadable", 28))
 
 # %% ../nbs/24_cards.ipynb #2157b384
@@ -276,7 +276,7 @@ class Gallery:
         for tile, image, button, i in zip(self.tiles, self.thumbs, self.buttons, self.positions + [None]*self.page):
             tile.layout.visibility = "hidden" if i is None else None
             if i is None: continue
-            image.value = _remember(self.small, i, lambda i=i: _tile(self.sources[i]), 500)
+            image.value = _remember(self.small, i, lambda i=i: _tile(self.sources[i], self.classifier.backbone.bits), 500)
             button.description, button.tooltip, wrong = _tile_words(self.names[i], self.labels[i], self.predictions.get(i))
             _set_class(tile, "emb-wrong", wrong), _set_class(tile, "emb-picked", i == self.picked)
         here, todo = f"{self.first + 1} to {self.first + len(self.positions)} of {len(chosen)}" if chosen else "none", len(self.names) - len(self.predictions)

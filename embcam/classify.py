@@ -152,6 +152,7 @@ class EmbeddingClassifier(ClassifierMixin, BaseEstimator):
         labels = _labels_of(X, y)
         names, codes = np.unique(labels, return_inverse=True)
         estimator = _unfitted(self.estimator, names, self.random_state)
+        if _as_table(X, self.backbone.n_features) is None: self.backbone = self.backbone.reading(X)  # later images are read as these are
         embeddings = self.embed(X)
         selection = select_features(embeddings, labels, self.n_features, self.random_state)
         estimator.fit(embeddings[:, selection.features], codes, **_fit_options(estimator, fit_params))
@@ -362,11 +363,13 @@ def _load_classifier(
     "Read a model folder; what does not fit is a ModelError that names it."
     record, arrays, estimator = read_model(path, trusted)
     with damage_named(path):
-        backbone = _load_backbone(path, record, options) if backbone is None else backbone
+        backbone, bits = _load_backbone(path, record, options) if backbone is None else backbone, record["backbone"].get("bits")
+        if bits and not backbone.bits: backbone = backbone.at_bits(bits)
         here, there = backbone.recipe | dict(weights_hash=backbone.weights_hash), record["backbone"] | dict(weights_hash=record["weights_hash"])
         for name, value in there.items():
             own = list(here[name]) if isinstance(here[name], tuple) else here[name]
-            if own != value and name not in ("target_layers", "seed"): raise ModelError(f"{path} belongs to a backbone with {name} {value}, not {own}.")
+            same = own == value or name in ("target_layers", "seed") or (name == "bits" and not value)
+            if not same: raise ModelError(f"{path} belongs to a backbone with {name} {value}, not {own}.")
         model = EmbeddingClassifier(backbone, estimator, record["n_features"], record["random_state"])
         selection = Ranking(arrays["selected"], arrays["weights"], record["ranking"])
         return _adopt(model, selection, arrays["background"], np.array(record["labels"], dtype=record["dtype"]), record["names"], record.get("classes"))

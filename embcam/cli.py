@@ -24,12 +24,14 @@ def _find_images(
     paths: Sequence[str],  # Files and folders
 ) -> dict:  # {name: path}, names relative to the folder that was searched
     "List images, sorted; hidden ones, masks, and what embcam wrote are left out."
-    from embcam.data import SUFFIXES, ImageError, image_files
+    from embcam.data import SUFFIXES, ImageError, holds_masks, image_files, passed_over_line
     found = {}
     for path in map(Path, paths):
         if not path.exists(): raise ImageError(f"{path} does not exist.")
-        masks = {"masks"} if (path/"images").is_dir() else {"ground_truth"} if (path/"train").is_dir() and (path/"test").is_dir() else set()
-        files = [path] if path.is_file() else [f for f in image_files(path)[0] if f.relative_to(path).parts[0] not in masks]
+        files, passed_over = ([path], {}) if path.is_file() else image_files(path)
+        masks = {f for f in {above for file in files for above in file.parents if above.is_relative_to(path)} if holds_masks(f)}
+        files = [f for f in files if not masks.intersection(f.parents)]
+        if passed_over: print(f"{path}: {passed_over_line(passed_over)}")
         if not files: raise ImageError(f"{path} holds no images ({', '.join(sorted(SUFFIXES))}).")
         for file in files:
             name = file.name if path.is_file() else file.relative_to(path).as_posix()
@@ -41,6 +43,7 @@ def _find_images(
 def _readable_images(
     images: dict,  # {name: path}
     skip: bool,  # Leave broken ones out instead of stopping
+    bits: int | None = None,  # That the model reads them at
 ) -> dict:  # {name: path} of those that can be read
     "Read every image once; the first that cannot be read is an error, or all such are listed and left out."
     from tqdm.auto import tqdm
@@ -48,7 +51,7 @@ def _readable_images(
     from embcam.data import ImageError, open_image
     good = {}
     for name, path in tqdm(images.items(), desc="checking", leave=False):
-        try: good[name] = open_image(path) is not None and path
+        try: good[name] = open_image(path, bits=bits) is not None and path
         except ImageError as error:
             if not skip: raise ImageError(f"{error} Or pass --skip-broken.") from None
             print(f"skipped: {error}")
@@ -56,12 +59,13 @@ def _readable_images(
     return good
 
 # %% ../nbs/26_cli.ipynb #2c435e4b
-def _load_images(folder: str, skip: bool):
+def _load_images(folder: str, skip: bool, bits: int | None = None):
     "An ImageSet of a folder of classes; broken files are an error, or listed."
-    from embcam.data import ImageError, load_folder
-    try: images = load_folder(folder, on_error="skip" if skip else "raise")
+    from embcam.data import ImageError, load_folder, passed_over_line
+    try: images = load_folder(folder, on_error="skip" if skip else "raise", bits=bits)
     except ImageError as error: raise error if skip else ImageError(f"{error} Or pass --skip-broken.") from None
     for path, reason in images.skipped: print(f"skipped: {path}: {reason}")
+    if images.ignored: print(passed_over_line(images.passed_over))
     return images
 
 # %% ../nbs/26_cli.ipynb #1494be80
@@ -107,15 +111,19 @@ def _choose_classifier(backbone, train, head: str, n_features, seed: int):
     return EmbeddingClassifier(backbone, choice.estimator, choice.n_features if n_features is None else n_features, seed).fit(train)
 
 # %% ../nbs/26_cli.ipynb #954878a8
-def _print_score(classifier, images, train, test) -> float:
-    "Print classes, network, sizes, AUC and the confusion table of the held-out part; the AUC."
+def _print_score(classifier, images, train, test) -> float | None:
+    "Print classes, network, sizes, AUC and the confusion table of the held-out part; the AUC, None where a class is missing."
     import pandas as pd
 
     from embcam.classify import auc_roc
     counts = ", ".join(f"{c} {(images.labels == c).sum()}" for c in images.classes[:20])
     print(f"classes: {counts}\n{classifier.backbone}\nN = {len(train)} training images, K = {len(classifier.selected_)} selected features, {len(test)} held out")
-    auc = auc_roc(test.labels, classifier.scores(test), classifier.classes_)
-    print(f"AUC ROC (one-vs-rest): {auc:.4f}")
+    try:
+        auc = auc_roc(test.labels, classifier.scores(test), classifier.classes_)
+        print(f"AUC ROC (one-vs-rest): {auc:.4f}")
+    except ValueError as error:  # a test part of the folder's own may lack a class
+        if "No image of class" not in str(error): raise
+        auc = print(f"no AUC ROC: {error}")
     print(pd.crosstab(pd.Series(test.labels, name="true"), pd.Series(classifier.predict(test), name="predicted")).to_string())
     return auc
 
@@ -126,12 +134,15 @@ def fit(args) -> None:
     from embcam.classify import HEADS
     from embcam.embedding import Backbone
     if args.head not in ("auto", *HEADS): raise ValueError(f"--head {args.head}: choose auto, {', '.join(HEADS)}.")
-    images = _load_images(args.folder, args.skip_broken)
+    images = _load_images(args.folder, args.skip_broken, args.bits)
     if len(images.classes) < 2:
         raise ValueError(f"{args.folder} holds one class, '{images.classes[0]}': a classifier needs two or more folders of images.")
     pooled = None if args.pooled == "last" else args.pooled if args.pooled == "stages" else args.pooled.split(",")
-    backbone = Backbone(args.backbone, _named_weights(args.weights), size=args.size, resize=args.resize, cache=args.cache or True, seed=args.seed, pooled=pooled)
-    train, test = images.split(test_size=.25, seed=args.seed)
+    backbone = Backbone(args.backbone, _named_weights(args.weights), size=args.size, resize=args.resize, cache=args.cache or True, seed=args.seed, pooled=pooled, bits=args.bits)
+    if images.own_split: print(images.own_split)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says the same
+        train, test = images.split(test_size=.25, seed=args.seed)
     classifier = _choose_classifier(backbone, train, args.head, _named_number(args.n_features), args.seed)
     _print_score(classifier, images, train, test)
     print(f"model: {classifier.save(args.out, overwrite=args.force)}")
@@ -199,8 +210,8 @@ def explain(args) -> None:
     from embcam.classify import EmbeddingClassifier
     from embcam.files import atomic_folder
     from embcam.report import index_page
-    images = _readable_images(_find_images(args.images), args.skip_broken)
-    classifier = EmbeddingClassifier.load(args.model)
+    images, classifier = _find_images(args.images), EmbeddingClassifier.load(args.model)
+    images = _readable_images(images, args.skip_broken, classifier.backbone.bits)
     explainer = _explainer_from_args(args, classifier)
     asked = dict(label=_parse_class(args.label, classifier), versus=_parse_class(args.versus, classifier))
     if args.only_wrong: images = _wrong_images(classifier, images)
@@ -225,8 +236,8 @@ def predict(args) -> None:
 
     from embcam.classify import EmbeddingClassifier
     from embcam.files import atomic_file, write_csv
-    images = _readable_images(_find_images([args.folder]), args.skip_broken)
-    classifier = EmbeddingClassifier.load(args.model)
+    images, classifier = _find_images([args.folder]), EmbeddingClassifier.load(args.model)
+    images = _readable_images(images, args.skip_broken, classifier.backbone.bits)
     embeddings = classifier.embed(list(images.values()))
     forecasts = classifier.forecasts(embeddings)
     table = pd.DataFrame(dict(picture=list(images), forecast=[f.label for f in forecasts], score=[f.score for f in forecasts], margin=[f.margin for f in forecasts]))
@@ -378,6 +389,7 @@ _FIT = [(["folder"], dict(metavar="FOLDER", help="one folder of images per class
        (["--n-features"], dict(help="'sqrt', 'all', a count or a share (default: as the head is made for)")),
        (["--size"], dict(type=int, help="side of the network's input, pixels (default: as the weights ask)")),
        (["--resize"], dict(default="squash", help="how images meet the network: squash, letterbox, crop or native")),
+       (["--bits"], dict(type=int, help="bits in use of images wider than a byte, such as 12 (default: found over all images)")),
        (["--cache"], dict(metavar="DIR", help="keep embeddings here, so that a second fit is instant"))]
 _EXPLAIN = [(["images"], dict(metavar="IMAGE", nargs="+", help="images or folders of images")), (["--out"], dict(required=True, metavar="DIR", help="folder to make")),
            (["--target"], dict(help="signed, logit, or the paper's TOZ, TZZ, TRR (default: signed)")),

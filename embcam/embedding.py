@@ -22,7 +22,7 @@ from PIL import Image
 from torch import nn
 from tqdm.auto import tqdm
 
-from .data import image_sources, open_image
+from .data import bits_in_use, check_bits, image_sources, is_wide, open_image
 from .layers import (PooledStages, as_grid, choose_layers, choose_pooled, find_grids, find_stages, input_stride, like_network, network_lock, patch_grid,
                            random_input, record_activations)
 from .weights import build_network, weights_hash
@@ -169,6 +169,12 @@ def _prefetch(
             for future in waiting: future.cancel()
 
 # %% ../nbs/04_embedding.ipynb #b43a132f
+def _wide_bytes(raw: bytes) -> bool:
+    "Whether a file's content holds more than 8 bits; what is broken does not."
+    try: return is_wide(raw)
+    except Exception: return False
+
+
 def _load(
     backbone,  # A `Backbone`
     source,  # Path, array or PIL image
@@ -176,12 +182,13 @@ def _load(
     "Read one image and look it up in the backbone's cache."
     try: raw = Path(source).read_bytes() if isinstance(source, (str, Path)) else None
     except OSError: raw = None  # open_image says what is wrong with it
-    image = open_image(source) if raw is None else None
-    content = f"{image.shape}".encode() + image.tobytes() if raw is None else raw
+    image = open_image(source, bits=backbone.bits) if raw is None else None
+    if raw is None: content = f"{image.shape}".encode() + image.tobytes()
+    else: content = f"{backbone.bits} bits".encode() + raw if _wide_bytes(raw) else raw
     key = hashlib.sha256(backbone.fingerprint.encode() + content).hexdigest()
     known = None if backbone.cache is None else backbone.cache.get(key)
     if known is not None and known.shape == (backbone.n_features,): return key, known, None
-    return key, None, backbone.prepare(open_image(source) if image is None else image)[0]
+    return key, None, backbone.prepare(open_image(source, bits=backbone.bits) if image is None else image)[0]
 
 # %% ../nbs/04_embedding.ipynb #4ec34f85
 def _forward(
@@ -245,7 +252,7 @@ def _trace(
     image,  # Path, array or PIL image
 ) -> Trace:
     "One forward pass over one image that keeps what maps need."
-    image, network = open_image(image), backbone.network
+    image, network = open_image(image, bits=backbone.bits), backbone.network
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(backbone.device.type, enabled=False):
         x, frame = backbone.prepare(image)
         x = x[None].to(backbone.device, like_network(network).dtype).requires_grad_()
@@ -294,7 +301,7 @@ def _survey(
                 pooled=pooled, averages=averages, feature_layers=feature_layers, strides=strides)
 
 # %% ../nbs/04_embedding.ipynb #d393f857
-_RECIPE = ("arch", *_PREPARATION, "target_layers", "pooled", "seed")
+_RECIPE = ("arch", *_PREPARATION, "target_layers", "pooled", "seed", "bits")
 
 
 class Backbone:
@@ -315,7 +322,9 @@ class Backbone:
         cache: MutableMapping | str | Path | bool = True,  # True: in memory; a folder; any mapping; False: none
         seed: int = 0,  # For untrained weights
         pooled: str | Iterable[str] | None = None,  # Layers whose averages make the embedding; "stages": a sensible set; None: the network's own embedding
+        bits: int | None = None,  # Bits in use of images wider than a byte, such as 12; default found over the images of `fit`, or of a call
     ):
+        self.bits, self.bits_found = check_bits(bits), False
         self.seed, self.device = seed, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.cache = DiskCache(cache) if isinstance(cache, (str, Path)) else {} if cache is True else None if cache is False else cache
         with torch.inference_mode(False): network, self.arch, self.weights, preset, self.trained = build_network(arch, weights, seed)
@@ -331,12 +340,14 @@ class Backbone:
     @classmethod
     def from_recipe(cls, recipe: dict, weights, **options) -> "Backbone":
         "The backbone of a recipe, with weights from a state dict, a file, or None."
+        recipe = {"bits": None} | recipe  # embcam 0.2 knew none
         return cls(weights=weights, **{name: recipe[name] for name in _RECIPE} | options)
 
     @property
     def fingerprint(self) -> str:
         "One hash for weights, preprocessing and what is pooled: equal fingerprints, equal embeddings."
         made_of = [self.arch, self.structure, self.weights_hash, self.pooled, *(getattr(self, name) for name in _PREPARATION)]
+        if self.bits not in (None, 8): made_of.append(self.bits)  # 8 is what bytes are anyway
         return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
 
     def prepare(self, image: np.ndarray) -> tuple[torch.Tensor, Frame]: return _prepare(self, image)
@@ -349,10 +360,17 @@ class Backbone:
         progress: bool = True,  # Show a progress bar
     ) -> np.ndarray:  # Embeddings, (n, D) float32
         "Embed many images. What the cache knows is not computed again."
-        return _embed_all(self, image_sources(images), batch_size, progress)
+        return _embed_all(self if self.bits else self.reading(images), image_sources(images), batch_size, progress)
+
+    def reading(self, images) -> "Backbone":
+        "The backbone that reads these images: with the bits that it was given, else those in use in them."
+        if self.bits and not self.bits_found: return self
+        bits = getattr(images, "bits", None) or bits_in_use(image_sources(images))
+        return _altered(self, bits=bits, bits_found=True)
 
     def uncached(self) -> "Backbone": return _altered(self, cache=None)
     def at_size(self, size: int) -> "Backbone": return _altered(self, size=size, cache=None)
+    def at_bits(self, bits: int) -> "Backbone": return _altered(self, bits=check_bits(bits), bits_found=False)
     def with_network(self, network: nn.Module, weights: str) -> "Backbone": return _altered(self, network=network, weights=weights, cache=None)
 
     def feature_name(self, feature: int) -> str:
@@ -375,6 +393,6 @@ def _altered(backbone: Backbone, **changes) -> Backbone:
 
 def _described(backbone: Backbone) -> str:
     "Everything that a figure's caption needs."
-    stages = f" of {', '.join(backbone.pooled)}" if backbone.pooled else ""
+    stages, bits = f" of {', '.join(backbone.pooled)}" if backbone.pooled else "", f", {backbone.bits} bits" if backbone.bits not in (None, 8) else ""
     return (f"Backbone({backbone.arch!r}): {backbone.weights}, sha256 {backbone.weights_hash[:8]}, {backbone.n_features} features{stages}, "
-            f"layers {', '.join(backbone.target_layers)}, {backbone.size} px {backbone.resize}, {backbone.device}")
+            f"layers {', '.join(backbone.target_layers)}, {backbone.size} px {backbone.resize}{bits}, {backbone.device}")

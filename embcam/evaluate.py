@@ -307,6 +307,12 @@ def _score_line(explainers: dict, sample, metrics: dict, layers, seed: int) -> d
         raise ValueError(f"No map is called {sorted(unknown)[0]!r}: choose from 'combined' and the backbone's target_layers, or layers=None for all.")
     return dict(image=sample.name, left_out=bare, rows=rows)
 
+# %% ../nbs/20_evaluate.ipynb #c11652a8
+def _bits_read(explainers: dict) -> int | None:
+    "The bits that the models read images at, where one of them knows."
+    backbones = [getattr(getattr(explainer, "classifier", None), "backbone", None) for explainer in explainers.values()]
+    return next((bits for backbone in backbones if (bits := getattr(backbone, "bits", None))), None)
+
 # %% ../nbs/20_evaluate.ipynb #6250f334
 def compare(
     explainers: dict,  # {name: Explainer, Baseline, SettingsGrid, or anything with the same call and a `classifier`}
@@ -320,9 +326,10 @@ def compare(
     "Score the maps of several explainers on the same images."
     metrics, layers = as_metrics(metrics), [layers] if isinstance(layers, str) else layers if layers is None else list(layers)
     path, lines = (None, {}) if out is None else _open_journal(out, _checked(explainers), images, metrics, layers, seed)
+    read = images.at_bits(_bits_read(explainers))
     for i in tqdm(range(len(images)), desc="comparing", disable=not progress):
         if images.names[i] in lines: continue
-        line = lines[images.names[i]] = _score_line(_checked(explainers), images[i], metrics, layers, seed)
+        line = lines[images.names[i]] = _score_line(_checked(explainers), read[i], metrics, layers, seed)
         if path is not None:
             with open(path, "a") as journal: journal.write(json.dumps(line) + "\n")
     rows = [row for name in images.names for row in lines[name]["rows"]]
@@ -373,12 +380,13 @@ def _confident(classifier: EmbeddingClassifier, images: ImageSet, most: int = 12
 def _make_mosaic(
     cells: Sequence,  # At most four images: paths or arrays
     side: int,  # Of a cell, pixels
+    bits: int | None = None,  # That the images are read at
 ) -> np.ndarray:  # (2*side, 2*side, 3) uint8
     "Images in a 2 x 2 grid, row by row; what is missing is grey."
     mosaic = np.full((2*side, 2*side, 3), 128, np.uint8)
     for q, cell in enumerate(cells):
         r, c = divmod(q, 2)
-        small = Image.fromarray(open_image(cell)).resize((side, side), Image.Resampling.BICUBIC)
+        small = Image.fromarray(open_image(cell, bits=bits)).resize((side, side), Image.Resampling.BICUBIC)
         mosaic[r*side:(r + 1)*side, c*side:(c + 1)*side] = np.asarray(small)
     return mosaic
 
@@ -404,7 +412,7 @@ def grid_pointing(
     large, rows = _at_double_size(explainer), []
     for mosaic in tqdm(range(n), desc="mosaics", disable=not progress):
         classes = [list(confident)[k] for k in rng.permutation(len(confident))[:4]]
-        image = _make_mosaic([images.images[int(rng.choice(confident[c]))] for c in classes], side)
+        image = _make_mosaic([images.images[int(rng.choice(confident[c]))] for c in classes], side, explainer.classifier.backbone.bits)
         for q, label in enumerate(classes):
             maps, (r, c) = run_explainer(large, image, label).maps, divmod(q, 2)
             for layer in layers:

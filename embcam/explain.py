@@ -371,7 +371,7 @@ def _draw_examples(ex: Explanation, feature: int, layer: str, axes, sources: lis
         grid = feature_maps(trace, [feature], layers=[layer])[layer][0]
         show_map(thumbnail(trace.image), _unit(trace.frame.limited(240).to_image(grid)), ax)
     for ax, i in zip(axes[n:], order[len(order) - n:]):
-        ax.imshow(thumbnail(open_image(sources[i])))
+        ax.imshow(thumbnail(open_image(sources[i], bits=backbone.bits)))
         ax.set_axis_off()
 
 # %% ../nbs/15_explain.ipynb #4684c241

@@ -87,7 +87,7 @@ def _compare_maps(
     progress: bool,  # Show a progress bar
 ) -> pd.DataFrame:  # Columns: image, check, layer, spearman, ssim, change
     "Compare maps under changed conditions with the true ones, always for the same class."
-    rows = []
+    rows, images = [], images.at_bits(explainer.classifier.backbone.bits)
     for i, sample in enumerate(tqdm(images, total=len(images), desc="checking", disable=not progress)):
         true = run_explainer(explainer, sample.image)
         for check, other, image, shift in trials(i):
@@ -146,7 +146,7 @@ def input_stability(
 ) -> pd.DataFrame:  # Columns: image, check, layer, spearman, ssim, change; a row per draw
     "Does the map stay when only the seed or something invisible changes?"
     def trials(i):
-        image = open_image(images.images[i])
+        image = open_image(images.images[i], bits=explainer.classifier.backbone.bits)
         for draw in range(1, draws + 1): yield "seed", explainer.replace(random_state=explainer.random_state + draw), image, 0
         for kind, other, shift in perturbations(image, draws, seed=seed, **options): yield kind, explainer, other, shift
     return _compare_maps(explainer, images, trials, layers, progress)
