@@ -87,8 +87,9 @@ def main():
     for (metric, asked), part in frame.groupby(["metric", "asked"], sort=False):
         wide = part.pivot(index=["seed", "image"], columns="method", values="value")[list(dict.fromkeys(part["method"]))]
         low, high = bootstrap(wide.sub(wide["layercam"], axis=0))
-        rows += [dict(data=Path(args.folder).name, head=args.head, backbone=args.backbone, pooled=args.pooled, half=args.half, method=method, asked=asked, metric=metric, n=len(wide),
-                      mean=wide[method].mean(), low=a, high=b) for method, a, b in zip(wide, low, high)]
+        setting = dict(data=Path(args.folder).name, head=args.head, backbone=args.backbone, pooled=args.pooled, half=args.half)
+        rows += [setting | dict(method=method, asked=asked, metric=metric, n=len(wide),
+                                mean=wide[method].mean(), low=a, high=b) for method, a, b in zip(wide, low, high)]
     table = pd.DataFrame(rows)
     print(table.pivot(index="method", columns=["asked", "metric"], values="mean").round(3).to_string())
     table.round(4).to_csv(args.out, mode="a", header=not Path(args.out).exists(), index=False)
