@@ -243,7 +243,7 @@ def test_full_disk_while_a_table_is_written(tmp_path):
 
 def test_full_disk_while_embeddings_are_kept(tmp_path):
     error = with_a_full_disk(lambda: DiskCache(tmp_path).update({"key": np.zeros(10_000)}))
-    assert error.startswith(f"OSError: {tmp_path}") and not os.listdir(tmp_path)
+    assert error.startswith(f"OSError: {tmp_path} cannot keep embeddings") and not os.listdir(tmp_path)
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="takes another user's part")
