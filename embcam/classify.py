@@ -344,14 +344,15 @@ def _save_classifier(
     path,  # Folder to make
     overwrite: bool = False,  # Replace an earlier model
 ):  # The folder
-    "Write a model folder, whole or not at all."
+    "Write a model folder, whole or not at all, and only if it can be loaded again."
     check_is_fitted(model, "estimator_")
     backbone = model.backbone
     record = dict(embcam=__version__, backbone=backbone.recipe, weights=backbone.weights, weights_hash=backbone.weights_hash, trained=backbone.trained,
                   n_features=model.n_features, random_state=model.random_state, ranking=model.selection_.name, names=model.names_,
                   labels=model.labels_.tolist(), dtype=model.labels_.dtype.str, classes=model.classes_.tolist())
     arrays = dict(background=model.background_, selected=model.selected_.astype(np.int64), weights=model.selection_.weights)
-    return write_model(path, record, arrays, model.estimator_, backbone.network.state_dict() if backbone.trained else None, overwrite)
+    values, tensors = model.background_[:, model.selected_], backbone.network.state_dict() if backbone.trained else None
+    return write_model(path, record, arrays, model.estimator_, values, tensors, overwrite)
 
 # %% ../nbs/11_classify.ipynb #9c1f8768
 def _load_classifier(

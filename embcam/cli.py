@@ -210,7 +210,7 @@ def explain(args) -> None:
     from embcam.classify import EmbeddingClassifier
     from embcam.files import atomic_folder
     from embcam.report import index_page
-    images, classifier = _find_images(args.images), EmbeddingClassifier.load(args.model)
+    images, classifier = _find_images(args.images), EmbeddingClassifier.load(args.model, trusted=args.trust or ())
     images = _readable_images(images, args.skip_broken, classifier.backbone.bits)
     explainer = _explainer_from_args(args, classifier)
     asked = dict(label=_parse_class(args.label, classifier), versus=_parse_class(args.versus, classifier))
@@ -232,11 +232,13 @@ def predict(args) -> None:
         with open(out, "rb") as file:
             if not file.read(len(_HEAD)) == _HEAD.encode(): raise FileExistsError(f"{out} is no table of embcam predict, and is not overwritten.")
     elif os.path.lexists(out): raise FileExistsError(f"{out} exists: choose another name" + ("." if out.is_dir() else ", or pass --force."))
+    from embcam.files import atomic_file, check_parent
+    check_parent(out)
     import pandas as pd
 
     from embcam.classify import EmbeddingClassifier
     from embcam.files import atomic_file, write_csv
-    images, classifier = _find_images([args.folder]), EmbeddingClassifier.load(args.model)
+    images, classifier = _find_images([args.folder]), EmbeddingClassifier.load(args.model, trusted=args.trust or ())
     images = _readable_images(images, args.skip_broken, classifier.backbone.bits)
     embeddings = classifier.embed(list(images.values()))
     forecasts = classifier.forecasts(embeddings)
@@ -274,7 +276,7 @@ def evaluate(args) -> None:
     from embcam.masking import STRATEGIES
     images = _load_images(args.folder, args.skip_broken)
     some, metrics = _choose_images(images, args.n, args.seed, args.metrics)
-    classifier = EmbeddingClassifier.load(args.model)
+    classifier = EmbeddingClassifier.load(args.model, trusted=args.trust or ())
     default = Explainer(classifier, random_state=args.seed)
     rows = {"embcam's default": default} | {f"paper, {name}": Explainer.paper(classifier, name, args.seed) for name in STRATEGIES}
     rows |= {name: row for name, row in baselines(default, args.seed).items() if not (args.quick and name in COSTLY)}
@@ -369,7 +371,7 @@ def demo(args) -> None:
 def explore(args) -> None:
     "embcam explore"
     from embcam.serve import serve  # widgets and a server, which the other commands do without
-    if code := serve(args.model, args.folder, args.lab, args.port, not args.no_browser, args.theme): sys.exit(code)
+    if code := serve(args.model, args.folder, args.lab, args.port, not args.no_browser, args.theme, trusted=args.trust or ()): sys.exit(code)
 
 # %% ../nbs/26_cli.ipynb #dff83a86
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -382,6 +384,7 @@ _SEED = ["--seed"], dict(type=int, default=0, help="seed of everything random")
 _SKIP = ["--skip-broken"], dict(action="store_true", help="list images that cannot be read and go on without them")
 _WEIGHTS = ["--weights"], dict(help="'imagenet', 'none', or a safetensors or torch file (default: those that need no download)")
 _MODEL = ["model"], dict(metavar="MODEL", help="folder made by embcam fit")
+_TRUST = ["--trust"], dict(action="append", metavar="NAME", help="a type of another library that the model may hold, such as xgboost.sklearn.XGBClassifier; may be repeated")
 _FIT = [(["folder"], dict(metavar="FOLDER", help="one folder of images per class")), (["--out"], dict(required=True, metavar="MODEL", help="folder to make")),
        (["--backbone"], dict(default="efficientnet_lite0", help="efficientnet_lite0, torchvision's name of a network, or timm/ and timm's")),
        (["--pooled"], dict(default="stages", help="what makes the embedding: 'stages', 'last', or names of layers with commas")),
@@ -417,16 +420,16 @@ def parser() -> argparse.ArgumentParser:
     command(demo, "The whole pipeline on drawn logos, without network.", _SEED, _WEIGHTS,
             (["--out"], dict(default="embcam-demo", help="folder to make")), (["--n"], dict(type=int, default=480, help="number of logos")))
     command(fit, "Train a classifier on FOLDER/<class>/* and score it on a held-out quarter.", _SEED, _SKIP, _WEIGHTS, *_FIT)
-    command(explain, "Explain images: one page each, and an index.", _MODEL, _SEED, _SKIP, *_EXPLAIN)
-    command(evaluate, "Measure the maps of embcam, of the paper and of baselines; goes on where it was interrupted.", _MODEL, _SEED, _SKIP,
+    command(explain, "Explain images: one page each, and an index.", _MODEL, _TRUST, _SEED, _SKIP, *_EXPLAIN)
+    command(evaluate, "Measure the maps of embcam, of the paper and of baselines; goes on where it was interrupted.", _MODEL, _TRUST, _SEED, _SKIP,
             (["folder"], dict(metavar="FOLDER", help="FOLDER/<class>/*, or FOLDER/images/<class>/* beside FOLDER/masks/<class>/*")),
             (["--out"], dict(required=True, metavar="DIR", help="folder to make, or to go on with")),
             (["--n"], dict(type=int, default=24, help="at most so many images, drawn by the seed, with masks if there are any")),
             (["--metrics"], dict(nargs="+", metavar="NAME", help=f"names of embcam.metrics (default: {', '.join(_ON_MASKS + _ON_PREDICTIONS)})")),
             (["--quick"], dict(action="store_true", help="without the baselines that need most of the time")))
-    command(predict, "Predict every image of a folder.", _MODEL, _SKIP, (["folder"], dict(metavar="FOLDER", help="images, in subfolders or not")),
+    command(predict, "Predict every image of a folder.", _MODEL, _TRUST, _SKIP, (["folder"], dict(metavar="FOLDER", help="images, in subfolders or not")),
             (["--out"], dict(required=True, metavar="CSV", help="table to write")))
-    command(explore, "Open the explorer in the browser: on 127.0.0.1, with a token.",
+    command(explore, "Open the explorer in the browser: on 127.0.0.1, with a token.", _TRUST,
             (["model"], dict(metavar="MODEL", nargs="?", help="folder made by embcam fit (default: one for drawn logos)")),
             (["folder"], dict(metavar="FOLDER", nargs="?", help="images; those that the model was fitted on serve as examples only")),
             (["--lab"], dict(action="store_true", help="in JupyterLab, where cells can be added; default Voila")),

@@ -13,8 +13,10 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from time import time
 
 import numpy as np
 import torch
@@ -22,7 +24,7 @@ from PIL import Image
 from torch import nn
 from tqdm.auto import tqdm
 
-from .data import bits_in_use, check_bits, image_sources, is_wide, open_image
+from .data import ImageError, bits_in_use, check_bits, image_sources, is_wide, open_image
 from .layers import (PooledStages, as_grid, choose_layers, choose_pooled, find_grids, find_stages, input_stride, like_network, network_lock, patch_grid,
                            random_input, record_activations)
 from .weights import build_network, weights_hash
@@ -129,6 +131,9 @@ class DiskCache(MutableMapping):
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
+        for part in self.folder.glob(".*.part"):  # of a process that was killed: an embedding is written in milliseconds
+            with suppress(OSError):
+                if time() - part.stat().st_mtime > 3600: part.unlink()
 
     def _file(self, key): return self.folder/f"{key}.npy"
 
@@ -138,8 +143,11 @@ class DiskCache(MutableMapping):
 
     def __setitem__(self, key, embedding):
         part = self.folder/f".{key}.{os.getpid()}.part"
-        with open(part, "wb") as file: np.save(file, embedding, allow_pickle=False)
-        os.replace(part, self._file(key))
+        try:
+            with open(part, "wb") as file: np.save(file, embedding, allow_pickle=False)
+            os.replace(part, self._file(key))
+        except OSError as error: raise OSError(f"{self.folder} cannot keep embeddings ({error.strerror or error}): free some space, or choose another folder.") from error
+        finally: part.unlink(missing_ok=True)
 
     def __delitem__(self, key): self._file(key).unlink()
     def __iter__(self): return (file.stem for file in self.folder.glob("*.npy"))
@@ -168,6 +176,14 @@ def _prefetch(
         finally:
             for future in waiting: future.cancel()
 
+# %% ../nbs/04_embedding.ipynb #c61139cb
+def _decode(source: str | Path, raw: bytes, bits: int | None = None) -> np.ndarray:
+    "The image that was read, not the one that may lie there by now: it goes by the key of what was read."
+    try: return open_image(raw, bits=bits)
+    except ImageError as error:
+        open_image(source, bits=bits)  # says the same, and names the file
+        raise ImageError(f"{source} changed while it was read: try again.") from error
+
 # %% ../nbs/04_embedding.ipynb #b43a132f
 def _wide_bytes(raw: bytes) -> bool:
     "Whether a file's content holds more than 8 bits; what is broken does not."
@@ -188,7 +204,7 @@ def _load(
     key = hashlib.sha256(backbone.fingerprint.encode() + content).hexdigest()
     known = None if backbone.cache is None else backbone.cache.get(key)
     if known is not None and known.shape == (backbone.n_features,): return key, known, None
-    return key, None, backbone.prepare(open_image(source, bits=backbone.bits) if image is None else image)[0]
+    return key, None, backbone.prepare(_decode(source, raw, backbone.bits) if image is None else image)[0]
 
 # %% ../nbs/04_embedding.ipynb #4ec34f85
 def _forward(

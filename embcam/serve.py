@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -71,21 +71,23 @@ def open_explorer(
     model: str | Path | None = None,  # Folder made by `EmbeddingClassifier.save`; None: fit on drawn logos
     folder: str | Path | None = None,  # Images; None: drawn logos
     n: int = 240,  # Number of logos
+    trusted: Sequence[str] = (),  # Names of types of other libraries that the model may hold
 ) -> Explorer:
     "An explorer of a saved model on a folder of images, or of drawn logos."
     if model is None and folder is None: return _logos_explorer(n)
     if model is None or folder is None: raise ValueError("Name a model and a folder of images, or neither.")
-    clf = EmbeddingClassifier.load(model)
+    clf = EmbeddingClassifier.load(model, trusted=trusted)
     return Explorer(Explainer(clf), *split_training(clf, images_in(folder)))
 
 # %% ../nbs/25_serve.ipynb #9c25e1de
 def explorer_notebook(
     model: str | Path | None,  # As for `open_explorer`
     folder: str | Path | None,
+    trusted: Sequence[str] = (),
 ) -> str:  # A notebook, JSON
     "The notebook that the server shows."
     model, folder = (None if path is None else str(Path(path).resolve()) for path in (model, folder))
-    source = f"import warnings\nfrom embcam.serve import open_explorer\nwarnings.simplefilter('ignore')\nopen_explorer({model!r}, {folder!r})"
+    source = f"import warnings\nfrom embcam.serve import open_explorer\nwarnings.simplefilter('ignore')\nopen_explorer({model!r}, {folder!r}{f', trusted={tuple(trusted)!r}' if trusted else ''})"
     cell = dict(cell_type="code", id="explorer", metadata={}, execution_count=None, outputs=[], source=source)
     kernel = dict(display_name="Python 3", language="python", name="python3")
     return json.dumps(dict(cells=[cell], metadata=dict(kernelspec=kernel), nbformat=4, nbformat_minor=5))
@@ -124,9 +126,12 @@ def start_server(
     **options,  # For subprocess.Popen
 ) -> subprocess.Popen:
     "Start a server that does not outlive this process (Linux; elsewhere, end it yourself)."
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    follow = None if libc is None else lambda: libc.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-    return subprocess.Popen(command, env=environment, preexec_fn=follow, **options)
+    libc, parent = ctypes.CDLL(None) if sys.platform == "linux" else None, os.getpid()
+
+    def follow():
+        libc.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent: os._exit(1)  # it was killed a moment ago
+    return subprocess.Popen(command, env=environment, preexec_fn=libc and follow, **options)
 
 # %% ../nbs/25_serve.ipynb #f55ea15e
 def stop_server(server: subprocess.Popen) -> None:
@@ -145,15 +150,16 @@ def serve(
     browser: bool = True,  # Open it
     theme: str = "light",  # Of Voila: "light" or "dark"
     started: Callable = print,  # Is called once with the address
+    trusted: Sequence[str] = (),  # As for `open_explorer`
 ) -> int:  # Exit code of the server
     "Start the explorer on 127.0.0.1, with a token, until Ctrl+C."
-    _check(model, folder)
+    _check(model, folder, trusted)
     with socket.socket() as free:
         free.bind(("127.0.0.1", port))
         port = free.getsockname()[1]
     with tempfile.TemporaryDirectory(prefix="embcam-explorer-") as home:
         notebook, token = Path(home)/"explorer.ipynb", secrets.token_urlsafe(16)
-        notebook.write_text(explorer_notebook(model, folder))
+        notebook.write_text(explorer_notebook(model, folder, trusted))
         environment = os.environ | dict(JUPYTER_TOKEN=token, PYTHONPATH=os.pathsep.join(filter(None, sys.path)))
         server = start_server(server_command(notebook, lab, port, theme), environment)
         try:
@@ -169,9 +175,9 @@ def serve(
         finally: stop_server(server)
 
 # %% ../nbs/25_serve.ipynb #8c727878
-def _check(model: str | Path | None, folder: str | Path | None) -> None:
+def _check(model: str | Path | None, folder: str | Path | None, trusted: Sequence[str]) -> None:
     "Say what is wrong with a model or a folder here, and not in a browser."
     if model is None and folder is None: return
     if model is None or folder is None: raise ValueError("Name a model and a folder of images, or neither.")
-    EmbeddingClassifier.load(model)
+    EmbeddingClassifier.load(model, trusted=trusted)
     for path, reason in getattr(images_in(folder), "skipped", []): print(f"skipped: {path}: {reason}", file=sys.stderr)
