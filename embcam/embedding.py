@@ -23,8 +23,8 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from .data import image_sources, open_image
-from .layers import (PooledStages, as_grid, choose_layers, choose_pooled, find_grids, find_stages, input_stride, like_network, network_lock, patch_grid,
-                           random_input, record_activations)
+from .layers import (AdaptedNetwork, PooledStages, adapt_network, as_grid, choose_layers, choose_pooled, find_grids, find_stages, input_stride, like_network,
+                           network_lock, patch_grid, random_image, record_activations)
 from .weights import build_network, weights_hash
 
 # %% ../nbs/04_embedding.ipynb #cc5c4749
@@ -79,9 +79,9 @@ class Frame:
         return Frame(small, self.size, tuple(edge*r for edge, r in zip(self.shown, ratio)), self.inside)
 
     def square(self, image: np.ndarray, resample=Image.Resampling.BILINEAR) -> tuple[np.ndarray, np.ndarray]:
-        "The network's view of `image`: (H, W, 3) uint8, and a mask of the pixels that are padding."
+        "The network's view of `image`: (H, W, 3) uint8, or (H, W) of a grey one, and a mask of the pixels that are padding."
         (y0, x0, y1, x1), (top, left, bottom, right) = self.shown, self.inside
-        square, padding = np.zeros((*self.size, 3), np.uint8), np.ones(self.size, bool)
+        square, padding = np.zeros((*self.size, *image.shape[2:]), np.uint8), np.ones(self.size, bool)
         square[top:bottom, left:right] = Image.fromarray(image).resize((right - left, bottom - top), resample, box=(x0, y0, x1, y1))
         padding[top:bottom, left:right] = False
         return square, padding
@@ -108,17 +108,30 @@ def _preparation(
     Frame.place((1, 1), 1, chosen["resize"])  # a wrong name is an error now, not at the first image
     known = [name.lower() for name in Image.Resampling.__members__]
     if chosen["interpolation"].lower() not in known: raise ValueError(f"interpolation={chosen['interpolation']!r}: choose {', '.join(known)}.")
-    return chosen | {name: tuple(float(value) for value in chosen[name]) for name in ("mean", "std")}
+    for name in ("mean", "std"):
+        chosen[name] = tuple(float(value) for value in np.ravel(chosen[name]))
+        if len(chosen[name]) not in (1, 3): raise ValueError(f"{name}={chosen[name]}: pass one value, or three for RGB.")
+    if min(chosen["std"]) <= 0: raise ValueError(f"std={chosen['std']}: values are divided by it, pass some above 0.")
+    return chosen
+
+
+def _for_channels(
+    values: tuple,  # One or three
+    channels: int,  # Of the network's images, 3 or 1
+) -> tuple:  # One for grey images
+    "A mean or standard deviation of RGB, averaged where the network sees grey."
+    return values if channels == 3 else (sum(values)/len(values),)
 
 # %% ../nbs/04_embedding.ipynb #fdedb0da
 def _prepare(
     backbone,  # A `Backbone`
     image: np.ndarray,  # (h, w, 3) uint8
-) -> tuple[torch.Tensor, Frame]:  # The network's input (3, H, W) float32, and how the image lies in it
-    "Resize, scale and normalise an image; padding is zero."
+) -> tuple[torch.Tensor, Frame]:  # The network's input (3, H, W) float32, or (1, H, W), and how the image lies in it
+    "Resize, scale and normalise an image, made grey first where the network takes one channel; padding is zero."
+    if backbone.channels == 1: image = np.asarray(Image.fromarray(image).convert("L"))
     frame = Frame.place(image.shape[:2], backbone.size, backbone.resize, backbone.crop, *backbone.strides)
     square, padding = frame.square(image, Image.Resampling[backbone.interpolation.upper()])
-    x = (square.astype(np.float32)/255 - np.float32(backbone.mean))/np.float32(backbone.std)
+    x = (square.reshape(*frame.size, -1).astype(np.float32)/255 - np.float32(backbone.mean))/np.float32(backbone.std)
     x[padding] = 0
     return torch.from_numpy(x).permute(2, 0, 1).contiguous(), frame
 
@@ -267,7 +280,7 @@ def _averages(
         return {name: slice(a, b) for name, a, b in zip(network.names, ends, ends[1:])}
     layouts = {name: grids[name][0] for name in names}
     with torch.inference_mode(), record_activations(network, layouts, layouts, patch_grid(network, (size, size))) as found:
-        output = network(random_input(network, 1, 3, size, size))
+        output = network(random_image(network, size))
     same = [name for name, a in found.items() if a.shape[1] == output.shape[1] and torch.allclose(a.mean((2, 3)), output, rtol=1e-4, atol=1e-6)]
     return {same[-1]: slice(0, output.shape[1])} if same and output.any() else {}
 
@@ -280,6 +293,7 @@ def _survey(
     resize: str,  # As for `Backbone`
 ) -> dict:  # Attributes of a `Backbone`
     "The network to run, its layers, and what the features are."
+    network = adapt_network(network, size, pooled is not None)
     grids, n_features = find_grids(network, size)
     if pooled is not None:
         pooled = choose_pooled(network, grids, pooled, size)
@@ -290,7 +304,8 @@ def _survey(
     averages = _averages(network, grids, [*stages, *target_layers], size)
     feature_layers = tuple(layer for layer, part in averages.items() for _ in range(part.start, part.stop)) or None
     strides = input_stride(network, grids, stages, n_features, size) if resize == "native" else (1, 1)
-    return dict(network=network, n_features=n_features, stages=stages, target_layers=target_layers, layouts={name: grids[name][0] for name in target_layers},
+    channels = network.channels if isinstance(network, (AdaptedNetwork, PooledStages)) else 3
+    return dict(network=network, channels=channels, n_features=n_features, stages=stages, target_layers=target_layers, layouts={name: grids[name][0] for name in target_layers},
                 pooled=pooled, averages=averages, feature_layers=feature_layers, strides=strides)
 
 # %% ../nbs/04_embedding.ipynb #d393f857
@@ -302,12 +317,12 @@ class Backbone:
 
     def __init__(
         self,
-        arch: str | nn.Module = "efficientnet_lite0",  # Or torchvision's name, "timm/" and timm's, or your own module: (n, 3, size, size) -> (n, D)
-        weights="auto",  # "imagenet", a path, a state dict, a torchvision enum; None: untrained, with a warning; "auto": those that need no download
+        arch: str | nn.Module = "efficientnet_lite0",  # Or torchvision's name, "timm/" and timm's, or your own module: (n, 3, size, size) -> (n, D), or one channel
+        weights="auto",  # "imagenet", a path, a state dict or checkpoint, a torchvision enum; None: untrained, with a warning; "auto": those that need no download
         target_layers: Iterable[str] | None = None,  # Module names; default the last block of each of four resolutions, or four blocks of a transformer
         size: int | None = None,  # Side of the network's input, for resize="native" its longest, pixels; default what the weights ask for, else 224
         resize: str = "squash",  # "squash", "letterbox", "crop" or "native"
-        mean: tuple | None = None,  # Subtracted from RGB in [0, 1]; default as the weights ask, else ImageNet's
+        mean: tuple | None = None,  # Subtracted from values in [0, 1]; default as the weights ask, else ImageNet's; for grey images their average
         std: tuple | None = None,  # Divides the difference; likewise
         crop: float | None = None,  # Share of the shorter side that resize="crop" keeps; default as the weights ask, else 0.875
         interpolation: str | None = None,  # "bilinear", "bicubic", ...; default as the weights ask, else bilinear
@@ -322,6 +337,7 @@ class Backbone:
         vars(self).update(_preparation(preset, size=size, resize=resize, crop=crop, interpolation=interpolation, mean=mean, std=std))
         self.weights_hash, self.structure = weights_hash(network), repr(network)
         vars(self).update(_survey(network.eval().requires_grad_(False).to(self.device), target_layers, pooled, self.size, resize))
+        self.mean, self.std = (_for_channels(values, self.channels) for values in (self.mean, self.std))
 
     @property
     def recipe(self) -> dict:
