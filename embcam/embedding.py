@@ -23,6 +23,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from .data import image_sources, open_image
+from .fast import choose_precision, fast_network
 from .layers import (AdaptedNetwork, PooledStages, adapt_network, as_grid, choose_layers, choose_pooled, find_grids, find_stages, input_stride, like_network,
                            network_lock, patch_grid, random_image, record_activations)
 from .weights import build_network, weights_hash
@@ -131,9 +132,12 @@ def _prepare(
     if backbone.channels == 1: image = np.asarray(Image.fromarray(image).convert("L"))
     frame = Frame.place(image.shape[:2], backbone.size, backbone.resize, backbone.crop, *backbone.strides)
     square, padding = frame.square(image, Image.Resampling[backbone.interpolation.upper()])
-    x = (square.reshape(*frame.size, -1).astype(np.float32)/255 - np.float32(backbone.mean))/np.float32(backbone.std)
-    x[padding] = 0
-    return torch.from_numpy(x).permute(2, 0, 1).contiguous(), frame
+    levels = np.arange(256, dtype=np.float32)[:, None]/255
+    table = np.broadcast_to((levels - np.float32(backbone.mean))/np.float32(backbone.std), (256, backbone.channels))  # a pixel has 256 values only
+    x = np.empty((backbone.channels, *frame.size), np.float32)
+    for channel, column in enumerate(table.T): np.take(column.copy(), square.reshape(*frame.size, -1)[..., channel], out=x[channel], mode="clip")
+    if padding.any(): x[:, padding] = 0
+    return torch.from_numpy(x), frame
 
 # %% ../nbs/04_embedding.ipynb #0390e32f
 class DiskCache(MutableMapping):
@@ -197,13 +201,20 @@ def _load(
     return key, None, backbone.prepare(open_image(source) if image is None else image)[0]
 
 # %% ../nbs/04_embedding.ipynb #4ec34f85
+_AT_ONCE = 8  # images
+
+
 def _forward(
     backbone,  # A `Backbone`
     inputs: list,  # Tensors (3, H, W) of one shape
 ) -> np.ndarray:  # Embeddings, (n, D) float32
-    "Run the network on one batch."
-    with network_lock(backbone.network), torch.inference_mode(), torch.autocast(backbone.device.type, enabled=False):
-        return backbone.network(torch.stack(inputs).to(backbone.device, like_network(backbone.network).dtype)).float().cpu().numpy()
+    "Run the fast copy of the network on one batch: on a processor a few images at a time, which stay in its cache."
+    network, memory_format = fast_network(backbone.network, backbone.size, backbone.precision)
+    cpu, x = backbone.device.type == "cpu", torch.stack(inputs)
+    if backbone.device.type == "cuda": x = x.pin_memory()
+    with network_lock(network), torch.inference_mode(), torch.autocast(backbone.device.type, enabled=False):
+        x = x.to(backbone.device, like_network(network).dtype, non_blocking=True, memory_format=memory_format)
+        return torch.cat([network(few).float() for few in x.split(_AT_ONCE if cpu else len(x))]).cpu().numpy()
 
 # %% ../nbs/04_embedding.ipynb #aecb8789
 def _embed_all(
@@ -244,9 +255,10 @@ class Trace:
     layouts: dict  # {target layer: layout}
     pooled: dict  # {layer: the slice of the embedding that is its plain average}; empty where there is none
     pooled_grids: dict  # {layer of `pooled`: its grid (1, C, h, w), without graph}
+    embedded: np.ndarray | None = None  # The embedding (D,) in the backbone's own precision, where that is not float32
 
     @property
-    def embedding(self) -> np.ndarray: return self.output[0].detach().float().cpu().numpy()
+    def embedding(self) -> np.ndarray: return self.output[0].detach().float().cpu().numpy() if self.embedded is None else self.embedded
 
     def as_grid(self, layer: str, output: torch.Tensor) -> torch.Tensor:
         "See the output of this layer as a grid (n, C, h, w): the `reshape_transform` of the grad-cam package."
@@ -261,11 +273,12 @@ def _trace(
     image, network = open_image(image), backbone.network
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(backbone.device.type, enabled=False):
         x, frame = backbone.prepare(image)
+        embedded = None if backbone.precision == "float32" else _forward(backbone, [x])[0]
         x = x[None].to(backbone.device, like_network(network).dtype).requires_grad_()
         layouts = getattr(network, "layouts", {}) | backbone.layouts
         with record_activations(network, dict.fromkeys([*backbone.target_layers, *backbone.averages]), layouts, patch_grid(network, frame.size)) as grids: output = network(x)
     return Trace(image, frame, x, output, {layer: grids[layer] for layer in backbone.target_layers}, network, backbone.layouts, backbone.averages,
-                 {layer: grids[layer].detach() for layer in backbone.averages})
+                 {layer: grids[layer].detach() for layer in backbone.averages}, embedded)
 
 # %% ../nbs/04_embedding.ipynb #4a3edd65
 def _averages(
@@ -309,7 +322,7 @@ def _survey(
                 pooled=pooled, averages=averages, feature_layers=feature_layers, strides=strides)
 
 # %% ../nbs/04_embedding.ipynb #d393f857
-_RECIPE = ("arch", *_PREPARATION, "target_layers", "pooled", "seed")
+_RECIPE = ("arch", *_PREPARATION, "target_layers", "pooled", "seed", "precision")
 
 
 class Backbone:
@@ -330,6 +343,7 @@ class Backbone:
         cache: MutableMapping | str | Path | bool = True,  # True: in memory; a folder; any mapping; False: none
         seed: int = 0,  # For untrained weights
         pooled: str | Iterable[str] | None = None,  # Layers whose averages make the embedding; "stages": a sensible set; None: the network's own embedding
+        precision: str = "float32",  # Of embeddings: "float32", "bfloat16", or "auto": bfloat16 where the processor multiplies it natively
     ):
         self.seed, self.device = seed, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.cache = DiskCache(cache) if isinstance(cache, (str, Path)) else {} if cache is True else None if cache is False else cache
@@ -338,6 +352,7 @@ class Backbone:
         self.weights_hash, self.structure = weights_hash(network), repr(network)
         vars(self).update(_survey(network.eval().requires_grad_(False).to(self.device), target_layers, pooled, self.size, resize))
         self.mean, self.std = (_for_channels(values, self.channels) for values in (self.mean, self.std))
+        self.precision = choose_precision(self.network, self.size, precision, self.device)
 
     @property
     def recipe(self) -> dict:
@@ -347,12 +362,13 @@ class Backbone:
     @classmethod
     def from_recipe(cls, recipe: dict, weights, **options) -> "Backbone":
         "The backbone of a recipe, with weights from a state dict, a file, or None."
-        return cls(weights=weights, **{name: recipe[name] for name in _RECIPE} | options)
+        return cls(weights=weights, **{name: recipe[name] for name in _RECIPE if name in recipe} | options)  # older recipes know no precision
 
     @property
     def fingerprint(self) -> str:
         "One hash for weights, preprocessing and what is pooled: equal fingerprints, equal embeddings."
         made_of = [self.arch, self.structure, self.weights_hash, self.pooled, *(getattr(self, name) for name in _PREPARATION)]
+        if self.precision != "float32": made_of.append(self.precision)
         return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
 
     def prepare(self, image: np.ndarray) -> tuple[torch.Tensor, Frame]: return _prepare(self, image)
@@ -392,5 +408,6 @@ def _altered(backbone: Backbone, **changes) -> Backbone:
 def _described(backbone: Backbone) -> str:
     "Everything that a figure's caption needs."
     stages = f" of {', '.join(backbone.pooled)}" if backbone.pooled else ""
+    precision = "" if backbone.precision == "float32" else f", {backbone.precision}"
     return (f"Backbone({backbone.arch!r}): {backbone.weights}, sha256 {backbone.weights_hash[:8]}, {backbone.n_features} features{stages}, "
-            f"layers {', '.join(backbone.target_layers)}, {backbone.size} px {backbone.resize}, {backbone.device}")
+            f"layers {', '.join(backbone.target_layers)}, {backbone.size} px {backbone.resize}, {backbone.device}{precision}")

@@ -329,7 +329,7 @@ class PooledStages(_SameModules):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         with record_activations(self.inner, self.names, self.layouts, patch_grid(self.inner, x.shape[2:])) as grids: self.inner(x)
-        return torch.cat([grids[name].mean((2, 3)) for name in self.names], 1)
+        return torch.cat([grids[name].mean((2, 3), dtype=torch.promote_types(grids[name].dtype, torch.float32)) for name in self.names], 1)
 
 # %% ../nbs/02_layers.ipynb #563ebc36
 def _stage_blocks(

@@ -242,8 +242,7 @@ def normed(make, run):
 
 
 def remembering():
-    kept = {}
-    net = Holder(lambda net, x: kept.setdefault("x", net(x)) if len(x) > 1 else net(x))
+    net = Holder()
     net.cache, net.answers = [net.net(torch.ones(2, 3, 32, 32))], types.SimpleNamespace(last=net.net(torch.ones(1, 3, 32, 32)*2))
     return net
 
