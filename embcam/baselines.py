@@ -24,6 +24,7 @@ from .classify import EmbeddingClassifier
 from .data import open_image
 from .embedding import Backbone
 from .explain import Explainer
+from .fast import fast_network
 from .masking import similarity
 from .metrics import embed_altered, impute_pixels, score_images, superpixels, to_input_resolution
 from .plotting import resize
@@ -35,6 +36,7 @@ def count_passes(
     backbone: Backbone,  # The network to watch
 ) -> Iterator[dict]:  # {"forwards", "backwards", "seconds"}, complete at the end
     "Count what passes through a network: images forwards, backward passes, and seconds."
+    running = {backbone.network, fast_network(backbone.network, backbone.size, backbone.precision)[0]}  # for maps, and for embeddings
     cost, start = dict(forwards=0, backwards=0, seconds=0.), time.perf_counter()
 
     def back(gradient): cost["backwards"] += 1
@@ -42,10 +44,10 @@ def count_passes(
     def forth(module, args, output):
         cost["forwards"] += len(output)
         if output.requires_grad: output.register_hook(back)
-    handle = backbone.network.register_forward_hook(forth)
+    handles = [network.register_forward_hook(forth) for network in running]
     try: yield cost
     finally:
-        handle.remove()
+        for handle in handles: handle.remove()
         cost["seconds"] = time.perf_counter() - start
 
 # %% ../nbs/18_baselines.ipynb #5abc1bc9

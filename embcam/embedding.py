@@ -25,8 +25,9 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from .data import ImageError, bits_in_use, check_bits, image_sources, is_wide, open_image
-from .layers import (PooledStages, as_grid, choose_layers, choose_pooled, find_grids, find_stages, input_stride, like_network, network_lock, patch_grid,
-                           random_input, record_activations)
+from .fast import choose_precision, fast_network
+from .layers import (AdaptedNetwork, PooledStages, adapt_network, as_grid, choose_layers, choose_pooled, find_grids, find_stages, input_stride, like_network,
+                           network_lock, patch_grid, random_image, record_activations)
 from .weights import build_network, weights_hash
 
 # %% ../nbs/04_embedding.ipynb #cc5c4749
@@ -81,9 +82,9 @@ class Frame:
         return Frame(small, self.size, tuple(edge*r for edge, r in zip(self.shown, ratio)), self.inside)
 
     def square(self, image: np.ndarray, resample=Image.Resampling.BILINEAR) -> tuple[np.ndarray, np.ndarray]:
-        "The network's view of `image`: (H, W, 3) uint8, and a mask of the pixels that are padding."
+        "The network's view of `image`: (H, W, 3) uint8, or (H, W) of a grey one, and a mask of the pixels that are padding."
         (y0, x0, y1, x1), (top, left, bottom, right) = self.shown, self.inside
-        square, padding = np.zeros((*self.size, 3), np.uint8), np.ones(self.size, bool)
+        square, padding = np.zeros((*self.size, *image.shape[2:]), np.uint8), np.ones(self.size, bool)
         square[top:bottom, left:right] = Image.fromarray(image).resize((right - left, bottom - top), resample, box=(x0, y0, x1, y1))
         padding[top:bottom, left:right] = False
         return square, padding
@@ -110,19 +111,35 @@ def _preparation(
     Frame.place((1, 1), 1, chosen["resize"])  # a wrong name is an error now, not at the first image
     known = [name.lower() for name in Image.Resampling.__members__]
     if chosen["interpolation"].lower() not in known: raise ValueError(f"interpolation={chosen['interpolation']!r}: choose {', '.join(known)}.")
-    return chosen | {name: tuple(float(value) for value in chosen[name]) for name in ("mean", "std")}
+    for name in ("mean", "std"):
+        chosen[name] = tuple(float(value) for value in np.ravel(chosen[name]))
+        if len(chosen[name]) not in (1, 3): raise ValueError(f"{name}={chosen[name]}: pass one value, or three for RGB.")
+    if min(chosen["std"]) <= 0: raise ValueError(f"std={chosen['std']}: values are divided by it, pass some above 0.")
+    return chosen
+
+
+def _for_channels(
+    values: tuple,  # One or three
+    channels: int,  # Of the network's images, 3 or 1
+) -> tuple:  # One for grey images
+    "A mean or standard deviation of RGB, averaged where the network sees grey."
+    return values if channels == 3 else (sum(values)/len(values),)
 
 # %% ../nbs/04_embedding.ipynb #fdedb0da
 def _prepare(
     backbone,  # A `Backbone`
     image: np.ndarray,  # (h, w, 3) uint8
-) -> tuple[torch.Tensor, Frame]:  # The network's input (3, H, W) float32, and how the image lies in it
-    "Resize, scale and normalise an image; padding is zero."
+) -> tuple[torch.Tensor, Frame]:  # The network's input (3, H, W) float32, or (1, H, W), and how the image lies in it
+    "Resize, scale and normalise an image, made grey first where the network takes one channel; padding is zero."
+    if backbone.channels == 1: image = np.asarray(Image.fromarray(image).convert("L"))
     frame = Frame.place(image.shape[:2], backbone.size, backbone.resize, backbone.crop, *backbone.strides)
     square, padding = frame.square(image, Image.Resampling[backbone.interpolation.upper()])
-    x = (square.astype(np.float32)/255 - np.float32(backbone.mean))/np.float32(backbone.std)
-    x[padding] = 0
-    return torch.from_numpy(x).permute(2, 0, 1).contiguous(), frame
+    levels = np.arange(256, dtype=np.float32)[:, None]/255
+    table = np.broadcast_to((levels - np.float32(backbone.mean))/np.float32(backbone.std), (256, backbone.channels))  # a pixel has 256 values only
+    x = np.empty((backbone.channels, *frame.size), np.float32)
+    for channel, column in enumerate(table.T): np.take(column.copy(), square.reshape(*frame.size, -1)[..., channel], out=x[channel], mode="clip")
+    if padding.any(): x[:, padding] = 0
+    return torch.from_numpy(x), frame
 
 # %% ../nbs/04_embedding.ipynb #0390e32f
 class DiskCache(MutableMapping):
@@ -207,13 +224,20 @@ def _load(
     return key, None, backbone.prepare(_decode(source, raw, backbone.bits) if image is None else image)[0]
 
 # %% ../nbs/04_embedding.ipynb #4ec34f85
+_AT_ONCE = 8  # images
+
+
 def _forward(
     backbone,  # A `Backbone`
     inputs: list,  # Tensors (3, H, W) of one shape
 ) -> np.ndarray:  # Embeddings, (n, D) float32
-    "Run the network on one batch."
-    with network_lock(backbone.network), torch.inference_mode(), torch.autocast(backbone.device.type, enabled=False):
-        return backbone.network(torch.stack(inputs).to(backbone.device, like_network(backbone.network).dtype)).float().cpu().numpy()
+    "Run the fast copy of the network on one batch: on a processor a few images at a time, which stay in its cache."
+    network, memory_format = fast_network(backbone.network, backbone.size, backbone.precision)
+    cpu, x = backbone.device.type == "cpu", torch.stack(inputs)
+    if backbone.device.type == "cuda": x = x.pin_memory()
+    with network_lock(network), torch.inference_mode(), torch.autocast(backbone.device.type, enabled=False):
+        x = x.to(backbone.device, like_network(network).dtype, non_blocking=True, memory_format=memory_format)
+        return torch.cat([network(few).float() for few in x.split(_AT_ONCE if cpu else len(x))]).cpu().numpy()
 
 # %% ../nbs/04_embedding.ipynb #aecb8789
 def _embed_all(
@@ -254,9 +278,10 @@ class Trace:
     layouts: dict  # {target layer: layout}
     pooled: dict  # {layer: the slice of the embedding that is its plain average}; empty where there is none
     pooled_grids: dict  # {layer of `pooled`: its grid (1, C, h, w), without graph}
+    embedded: np.ndarray | None = None  # The embedding (D,) in the backbone's own precision, where that is not float32
 
     @property
-    def embedding(self) -> np.ndarray: return self.output[0].detach().float().cpu().numpy()
+    def embedding(self) -> np.ndarray: return self.output[0].detach().float().cpu().numpy() if self.embedded is None else self.embedded
 
     def as_grid(self, layer: str, output: torch.Tensor) -> torch.Tensor:
         "See the output of this layer as a grid (n, C, h, w): the `reshape_transform` of the grad-cam package."
@@ -271,11 +296,12 @@ def _trace(
     image, network = open_image(image, bits=backbone.bits), backbone.network
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(backbone.device.type, enabled=False):
         x, frame = backbone.prepare(image)
+        embedded = None if backbone.precision == "float32" else _forward(backbone, [x])[0]
         x = x[None].to(backbone.device, like_network(network).dtype).requires_grad_()
         layouts = getattr(network, "layouts", {}) | backbone.layouts
         with record_activations(network, dict.fromkeys([*backbone.target_layers, *backbone.averages]), layouts, patch_grid(network, frame.size)) as grids: output = network(x)
     return Trace(image, frame, x, output, {layer: grids[layer] for layer in backbone.target_layers}, network, backbone.layouts, backbone.averages,
-                 {layer: grids[layer].detach() for layer in backbone.averages})
+                 {layer: grids[layer].detach() for layer in backbone.averages}, embedded)
 
 # %% ../nbs/04_embedding.ipynb #4a3edd65
 def _averages(
@@ -290,7 +316,7 @@ def _averages(
         return {name: slice(a, b) for name, a, b in zip(network.names, ends, ends[1:])}
     layouts = {name: grids[name][0] for name in names}
     with torch.inference_mode(), record_activations(network, layouts, layouts, patch_grid(network, (size, size))) as found:
-        output = network(random_input(network, 1, 3, size, size))
+        output = network(random_image(network, size))
     same = [name for name, a in found.items() if a.shape[1] == output.shape[1] and torch.allclose(a.mean((2, 3)), output, rtol=1e-4, atol=1e-6)]
     return {same[-1]: slice(0, output.shape[1])} if same and output.any() else {}
 
@@ -303,6 +329,7 @@ def _survey(
     resize: str,  # As for `Backbone`
 ) -> dict:  # Attributes of a `Backbone`
     "The network to run, its layers, and what the features are."
+    network = adapt_network(network, size, pooled is not None)
     grids, n_features = find_grids(network, size)
     if pooled is not None:
         pooled = choose_pooled(network, grids, pooled, size)
@@ -313,11 +340,12 @@ def _survey(
     averages = _averages(network, grids, [*stages, *target_layers], size)
     feature_layers = tuple(layer for layer, part in averages.items() for _ in range(part.start, part.stop)) or None
     strides = input_stride(network, grids, stages, n_features, size) if resize == "native" else (1, 1)
-    return dict(network=network, n_features=n_features, stages=stages, target_layers=target_layers, layouts={name: grids[name][0] for name in target_layers},
+    channels = network.channels if isinstance(network, (AdaptedNetwork, PooledStages)) else 3
+    return dict(network=network, channels=channels, n_features=n_features, stages=stages, target_layers=target_layers, layouts={name: grids[name][0] for name in target_layers},
                 pooled=pooled, averages=averages, feature_layers=feature_layers, strides=strides)
 
 # %% ../nbs/04_embedding.ipynb #d393f857
-_RECIPE = ("arch", *_PREPARATION, "target_layers", "pooled", "seed", "bits")
+_RECIPE = ("arch", *_PREPARATION, "target_layers", "pooled", "seed", "bits", "precision")
 
 
 class Backbone:
@@ -325,12 +353,12 @@ class Backbone:
 
     def __init__(
         self,
-        arch: str | nn.Module = "efficientnet_lite0",  # Or torchvision's name, "timm/" and timm's, or your own module: (n, 3, size, size) -> (n, D)
-        weights="auto",  # "imagenet", a path, a state dict, a torchvision enum; None: untrained, with a warning; "auto": those that need no download
+        arch: str | nn.Module = "efficientnet_lite0",  # Or torchvision's name, "timm/" and timm's, or your own module: (n, 3, size, size) -> (n, D), or one channel
+        weights="auto",  # "imagenet", a path, a state dict or checkpoint, a torchvision enum; None: untrained, with a warning; "auto": those that need no download
         target_layers: Iterable[str] | None = None,  # Module names; default the last block of each of four resolutions, or four blocks of a transformer
         size: int | None = None,  # Side of the network's input, for resize="native" its longest, pixels; default what the weights ask for, else 224
         resize: str = "squash",  # "squash", "letterbox", "crop" or "native"
-        mean: tuple | None = None,  # Subtracted from RGB in [0, 1]; default as the weights ask, else ImageNet's
+        mean: tuple | None = None,  # Subtracted from values in [0, 1]; default as the weights ask, else ImageNet's; for grey images their average
         std: tuple | None = None,  # Divides the difference; likewise
         crop: float | None = None,  # Share of the shorter side that resize="crop" keeps; default as the weights ask, else 0.875
         interpolation: str | None = None,  # "bilinear", "bicubic", ...; default as the weights ask, else bilinear
@@ -339,6 +367,7 @@ class Backbone:
         seed: int = 0,  # For untrained weights
         pooled: str | Iterable[str] | None = None,  # Layers whose averages make the embedding; "stages": a sensible set; None: the network's own embedding
         bits: int | None = None,  # Bits in use of images wider than a byte, such as 12; default found over the images of `fit`, or of a call
+        precision: str = "float32",  # Of embeddings: "float32", "bfloat16", or "auto": bfloat16 where the processor multiplies it natively
     ):
         self.bits, self.bits_found = check_bits(bits), False
         self.seed, self.device = seed, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -347,6 +376,8 @@ class Backbone:
         vars(self).update(_preparation(preset, size=size, resize=resize, crop=crop, interpolation=interpolation, mean=mean, std=std))
         self.weights_hash, self.structure = weights_hash(network), repr(network)
         vars(self).update(_survey(network.eval().requires_grad_(False).to(self.device), target_layers, pooled, self.size, resize))
+        self.mean, self.std = (_for_channels(values, self.channels) for values in (self.mean, self.std))
+        self.precision = choose_precision(self.network, self.size, precision, self.device)
 
     @property
     def recipe(self) -> dict:
@@ -356,14 +387,14 @@ class Backbone:
     @classmethod
     def from_recipe(cls, recipe: dict, weights, **options) -> "Backbone":
         "The backbone of a recipe, with weights from a state dict, a file, or None."
-        recipe = {"bits": None} | recipe  # embcam 0.2 knew none
-        return cls(weights=weights, **{name: recipe[name] for name in _RECIPE} | options)
+        return cls(weights=weights, **{name: recipe[name] for name in _RECIPE if name in recipe} | options)  # older recipes know neither bits nor precision
 
     @property
     def fingerprint(self) -> str:
         "One hash for weights, preprocessing and what is pooled: equal fingerprints, equal embeddings."
         made_of = [self.arch, self.structure, self.weights_hash, self.pooled, *(getattr(self, name) for name in _PREPARATION)]
         if self.bits not in (None, 8): made_of.append(self.bits)  # 8 is what bytes are anyway
+        if self.precision != "float32": made_of.append(self.precision)
         return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
 
     def prepare(self, image: np.ndarray) -> tuple[torch.Tensor, Frame]: return _prepare(self, image)
@@ -410,5 +441,6 @@ def _altered(backbone: Backbone, **changes) -> Backbone:
 def _described(backbone: Backbone) -> str:
     "Everything that a figure's caption needs."
     stages, bits = f" of {', '.join(backbone.pooled)}" if backbone.pooled else "", f", {backbone.bits} bits" if backbone.bits not in (None, 8) else ""
+    precision = "" if backbone.precision == "float32" else f", {backbone.precision}"
     return (f"Backbone({backbone.arch!r}): {backbone.weights}, sha256 {backbone.weights_hash[:8]}, {backbone.n_features} features{stages}, "
-            f"layers {', '.join(backbone.target_layers)}, {backbone.size} px {backbone.resize}{bits}, {backbone.device}")
+            f"layers {', '.join(backbone.target_layers)}, {backbone.size} px {backbone.resize}{bits}, {backbone.device}{precision}")

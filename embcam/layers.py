@@ -4,15 +4,17 @@
 
 # %% auto #0
 __all__ = ['headless', 'as_grid', 'patch_grid', 'network_lock', 'record_activations', 'like_network', 'random_input',
-           'find_grids', 'layers_with_gradient', 'find_stages', 'choose_layers', 'input_stride', 'PooledStages',
-           'choose_pooled']
+           'random_image', 'find_grids', 'layers_with_gradient', 'find_stages', 'choose_layers', 'input_stride',
+           'PooledStages', 'choose_pooled', 'embedding_path', 'first_pass', 'AdaptedNetwork', 'adapt_network']
 
 # %% ../nbs/02_layers.ipynb #27fcce50
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import is_dataclass
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -130,9 +132,39 @@ def random_input(
     "A random image, or a random direction."
     return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(like_network(network))
 
+# %% ../nbs/02_layers.ipynb #c77a5f7f
+class _SameModules(nn.Module):
+    "A network with the modules of another one, under the same names."
+
+    def __init__(
+        self,
+        network: nn.Module,  # The other one
+        channels: int | None = None,  # Of its images: 3, or 1 for grey ones; default as the other one's
+    ):
+        super().__init__()
+        shared = "_modules", "_parameters", "_buffers", "_non_persistent_buffers_set", "training"
+        vars(self).update({part: vars(network)[part] for part in shared})
+        vars(self)["inner"] = network  # no module of its own: its modules are ours
+        self.channels = channels or (network.channels if isinstance(network, _SameModules) else 3)
+
+# %% ../nbs/02_layers.ipynb #49bd91f0
+def _class_name(network: nn.Module) -> str:
+    "What to call a network in an error: the user's own class."
+    while isinstance(network, _SameModules): network = network.inner
+    return type(network).__name__
+
+# %% ../nbs/02_layers.ipynb #fe1b23d8
+def random_image(
+    network: nn.Module,  # Any network
+    height: int,  # Pixels
+    width: int | None = None,  # Pixels; default as high
+) -> torch.Tensor:  # (1, 3, height, width); one channel for a network of grey images
+    "A random image as this network takes it."
+    return random_input(network, 1, network.channels if isinstance(network, _SameModules) else 3, height, width or height)
+
 # %% ../nbs/02_layers.ipynb #03437e22
 def find_grids(
-    network: nn.Module,  # A network that takes images of shape (1, 3, size, size)
+    network: nn.Module,  # A network that takes images and returns embeddings (n, D)
     size: int = 224,  # Side of its input, pixels
 ) -> tuple[dict, int]:  # ({name: (layout, (C, h, w))} in the order in which modules run; length of the embedding)
     "Note the grid of every module during one forward pass."
@@ -144,11 +176,11 @@ def find_grids(
                 found[name] = layout, tuple(as_grid(output, layout, patches)[0].shape[1:])
         return hook
     with torch.inference_mode(), _set_hooks(network, {name: look(name) for name, _ in network.named_modules() if name}):
-        try: embedding = network(random_input(network, 1, 3, size, size))
+        try: embedding = network(random_image(network, size))
         except (RuntimeError, AssertionError, ValueError) as error:
-            raise ValueError(f"{type(network).__name__} cannot take images of size={size} px ({error}).") from error
+            raise ValueError(f"{_class_name(network)} cannot take images of size={size} px ({error}).") from error
     if not isinstance(embedding, torch.Tensor) or embedding.ndim != 2:
-        raise ValueError(f"{type(network).__name__} must return embeddings of shape (n, D), not {getattr(embedding, 'shape', type(embedding))}.")
+        raise ValueError(f"{_class_name(network)} must return embeddings of shape (n, D), not {getattr(embedding, 'shape', type(embedding))}.")
     return found, embedding.shape[-1]
 
 # %% ../nbs/02_layers.ipynb #5e662e85
@@ -180,6 +212,24 @@ def _longest_row(
     for name in grids: rows.setdefault((name.rpartition(".")[0], type(modules[name]), grids[name]), []).append(name)
     return max(rows.values(), key=len, default=[])
 
+# %% ../nbs/02_layers.ipynb #3c459da5
+def _differentiable(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    "What the network returns, with its graph; ValueError for a network whose forward cannot be differentiated."
+    try: return network(x)
+    except RuntimeError as error:
+        raise ValueError(f"{_class_name(network)} cannot be differentiated, and maps need the gradient of the embedding ({error}).") from error
+
+
+def _check_graph(
+    network: nn.Module,  # Any network
+    size: int = 224,  # Side of its input, pixels
+) -> None:
+    "ValueError for an embedding without a graph."
+    with network_lock(network), torch.inference_mode(False), torch.enable_grad(): output = _differentiable(network, random_image(network, size).requires_grad_())
+    if not output.requires_grad:
+        raise ValueError(f"{_class_name(network)} returns an embedding without a graph: its forward runs under torch.no_grad, or detaches what it returns. "
+                         "Maps need the gradient of the embedding: take that out of forward, embcam freezes the network itself.")
+
 # %% ../nbs/02_layers.ipynb #c835a2d6
 def layers_with_gradient(
     network: nn.Module,  # Any network
@@ -189,8 +239,8 @@ def layers_with_gradient(
 ) -> list[str]:  # Those that reach the embedding
     "Keep the layers whose grid has a part in the embedding."
     with torch.inference_mode(False), torch.enable_grad():
-        x, layouts = random_input(network, 1, 3, size, size).requires_grad_(), {name: layout for name, (layout, _) in grids.items()}
-        with record_activations(network, names, layouts, patch_grid(network, (size, size))) as found: output = network(x)
+        x, layouts = random_image(network, size).requires_grad_(), {name: layout for name, (layout, _) in grids.items()}
+        with record_activations(network, names, layouts, patch_grid(network, (size, size))) as found: output = _differentiable(network, x)
         found = {name: grid for name, grid in found.items() if grid.requires_grad}
         if not found or not output.requires_grad: return []
         gradients = torch.autograd.grad(output, list(found.values()), random_input(network, *output.shape).to(output), allow_unused=True)
@@ -211,9 +261,6 @@ def find_stages(
     return {name: grids[name][1][1:] for name in names}
 
 # %% ../nbs/02_layers.ipynb #a984d430
-def _class_name(network: nn.Module) -> str: return type(getattr(network, "unpooled", network)).__name__
-
-
 def _check_grids(
     network: nn.Module,  # Without its head
     grids: dict,  # From `find_grids`
@@ -236,6 +283,7 @@ def choose_layers(
 ) -> tuple:  # Module names
     "The layers to draw maps at; ValueError, with the layers that can be used, for a name that cannot."
     names, own = tuple(stages if wanted is None else [wanted] if isinstance(wanted, str) else wanted), _class_name(network)
+    if not stages: _check_graph(network, size)
     if not names:
         raise ValueError(f"{own} has no layer that can carry a map: name target_layers, use larger images, or check that its embedding depends on the image.")
     _check_grids(network, grids, names, stages)
@@ -261,13 +309,13 @@ def input_stride(
     unit = size//side if tokens else 2**round(np.log2(size/side))
     for least in range(unit, size + 1, unit):
         try:
-            with network_lock(network), torch.inference_mode(): embedding = network(random_input(network, 1, 3, least, least + unit))
+            with network_lock(network), torch.inference_mode(): embedding = network(random_image(network, least, least + unit))
         except (RuntimeError, AssertionError, ValueError): continue
         if embedding.shape[1:] == (n_features,): return unit, least
-    raise ValueError(f"{type(network).__name__} takes images of {size} x {size} px only: choose resize='squash', 'letterbox' or 'crop'.")
+    raise ValueError(f"{_class_name(network)} takes images of {size} x {size} px only: choose resize='squash', 'letterbox' or 'crop'.")
 
 # %% ../nbs/02_layers.ipynb #8d6b6f94
-class PooledStages(nn.Module):
+class PooledStages(_SameModules):
     "A network whose embedding is the plain averages of some of its layers, side by side."
 
     def __init__(
@@ -276,15 +324,12 @@ class PooledStages(nn.Module):
         names: Iterable[str],  # Layers with a grid, in the order of the embedding
         layouts: dict | None = None,  # {name: layout}; default channels first
     ):
-        super().__init__()
+        super().__init__(network)
         self.names, self.layouts = tuple(names), {name: (layouts or {}).get(name, "channels first") for name in names}
-        shared = "_modules", "_parameters", "_buffers", "_non_persistent_buffers_set", "training"
-        vars(self).update({part: vars(network)[part] for part in shared})
-        vars(self)["unpooled"] = network  # no module of its own: its modules are ours
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        with record_activations(self.unpooled, self.names, self.layouts, patch_grid(self.unpooled, x.shape[2:])) as grids: self.unpooled(x)
-        return torch.cat([grids[name].mean((2, 3)) for name in self.names], 1)
+        with record_activations(self.inner, self.names, self.layouts, patch_grid(self.inner, x.shape[2:])) as grids: self.inner(x)
+        return torch.cat([grids[name].mean((2, 3), dtype=torch.promote_types(grids[name].dtype, torch.float32)) for name in self.names], 1)
 
 # %% ../nbs/02_layers.ipynb #563ebc36
 def _stage_blocks(
@@ -312,3 +357,82 @@ def choose_pooled(
     if len(set(names)) < len(names) or not names: raise ValueError(f"pooled={names!r}: name one or more layers, each once.")
     _check_grids(network, grids, names, stages)
     return names
+
+# %% ../nbs/02_layers.ipynb #2549b50f
+def _tensors_in(
+    output: Any,  # What a network returned
+    path: tuple = (),  # Where that lies
+) -> Iterator[tuple]:  # (path, tensor)
+    "Every tensor in what a network returned, and the keys that lead there."
+    if isinstance(output, torch.Tensor): yield path, output
+    items = output if isinstance(output, Mapping) else vars(output) if is_dataclass(output) else dict(enumerate(output)) if isinstance(output, (tuple, list)) else {}
+    for key, value in items.items(): yield from _tensors_in(value, (*path, key))
+
+# %% ../nbs/02_layers.ipynb #a73bb0bf
+def _wrapper(
+    tensors: dict,  # {path: tensor}, from `_tensors_in`
+) -> str:  # A sentence
+    "The wrapper to write round a network, for what it returns."
+    path, tensor = next(iter(tensors.items()), ((), torch.zeros(())))
+    key = "".join(f"[{step!r}]" for step in path)
+    last = ".mean((2, 3))" if tensor.ndim == 4 and tensor.shape[2:].numel() > 1 else "[:, 0]" if tensor.ndim == 3 else ""
+    return (f"Wrap it: a module that keeps it as self.network, with forward(self, x) returning one matrix, such as self.network(x){key}{last}; "
+            "or name the layers to average, pooled=[...].")
+
+
+def embedding_path(
+    network: nn.Module,  # For the error
+    output: Any,  # What it returned for one image
+) -> tuple:  # The keys that lead to its embedding; () for a tensor
+    "Find the one embedding in what a network returned; ValueError if there are none or several."
+    tensors = dict(_tensors_in(output))
+    fitting = {path: t for path, t in tensors.items() if t.ndim > 1 and t.shape[2:].numel() == 1 and (t.shape[1] > 1 or not path)}
+    if len({id(t) for t in fitting.values()}) == 1: return next(iter(fitting))
+    shapes = ", ".join(f"{'.'.join(map(str, path)) or 'a tensor'} {tuple(t.shape)}" for path, t in (fitting or tensors).items()) or f"{type(output).__name__}"
+    wrong = "one and no more" if fitting else "not"
+    raise ValueError(f"{_class_name(network)} must return embeddings of shape (n, D), {wrong}: it returns {shapes}. {_wrapper(fitting or tensors)}")
+
+# %% ../nbs/02_layers.ipynb #c4758cf3
+def first_pass(
+    network: nn.Module,  # Any network
+    size: int = 224,  # Side of its input, pixels
+) -> tuple:  # (3 or 1: the channels that it takes, what it returned for one image)
+    "Run a network once, on RGB or else on grey; ValueError for one that takes neither."
+    wanted = next((module.in_channels for module in network.modules() if isinstance(module, nn.Conv2d)), None)
+    errors = []
+    with network_lock(network), torch.inference_mode():
+        for channels in (3, 1) if wanted in (None, 1) else (3,):
+            try: return channels, network(random_input(network, 1, channels, size, size))
+            except Exception as error: errors.append(error)
+    if wanted not in (None, 1, 3):
+        raise ValueError(f"{_class_name(network)} takes images of {wanted} channels, and embcam's have three (RGB), or one (grey) where a network asks for it. "
+                         "Wrap it in a module that makes its channels of these.") from errors[0]
+    error = errors[-1 if wanted == 1 else 0]
+    raise ValueError(f"{_class_name(network)} cannot take images of size={size} px ({error}).") from error
+
+# %% ../nbs/02_layers.ipynb #c51a76d5
+class AdaptedNetwork(_SameModules):
+    "A network of which one returned tensor is the embedding, flattened to a matrix."
+
+    def __init__(
+        self,
+        network: nn.Module,  # Without its head
+        channels: int = 3,  # Of its images
+        path: tuple = (),  # The keys that lead to the embedding
+    ):
+        super().__init__(network, channels)
+        self.path = path
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor: return dict(_tensors_in(self.inner(x)))[self.path].flatten(1)
+
+# %% ../nbs/02_layers.ipynb #a77ac19e
+def adapt_network(
+    network: nn.Module,  # Without its head
+    size: int = 224,  # Side of its input, pixels
+    pooled: bool = False,  # Whether the embedding is made of layers: then what the network returns is not read
+) -> nn.Module:  # The network itself, if it takes RGB images and returns a matrix
+    "Adapt a network that takes grey images, or returns more than a matrix."
+    channels, output = first_pass(network, size)
+    path = next((path for path, _ in _tensors_in(output)), ()) if pooled else embedding_path(network, output)
+    plain = isinstance(output, torch.Tensor) and output.ndim == 2
+    return network if channels == 3 and plain else AdaptedNetwork(network, channels, path)

@@ -24,6 +24,7 @@ from .data import ImageSet, open_image
 from .explain import Explainer
 from .plotting import resize
 from .reliability import rank_correlation
+from .weights import copy_network
 
 # %% ../nbs/19_sanity.ipynb #f2cf3bab
 def _stages_of(names: list, layers: Sequence[str]) -> list[list[str]]:
@@ -40,7 +41,7 @@ def randomised_layers(
     backbone, cascade = explainer.classifier.backbone, {}
     stages = _stages_of([name for name, _ in backbone.network.named_modules()], backbone.target_layers)
     for i in range(len(stages))[::-1]:
-        network = copy.deepcopy(backbone.network).cpu()
+        network = copy_network(backbone.network).cpu()
         parts = dict(network.named_modules())
         modules = [parts[name] for stage in stages[i:] for name in stage if hasattr(parts[name], "reset_parameters")]
         if not modules: continue  # pooling alone, at the end of a VGG: nothing to randomise yet
