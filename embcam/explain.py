@@ -23,7 +23,7 @@ from .cam import CosineTarget, LayerMaps, activation_maps, check_method, feature
 from .cells import cell_evidence, cell_parts, cell_shapley
 from .classify import EmbeddingClassifier
 from .data import SUFFIXES, image_names, image_sources, open_image
-from .features import RANKINGS, Ranking, absent_features, is_stochastic, rank_features, ranking_stability
+from .features import RANKINGS, Ranking, absent_features, is_stochastic, rank_features, ranking_stability, scores_within
 from .files import atomic_folder
 from .masking import TOZ, TRR, TZZ, ImputationStrategy
 from .plotting import MapRow, explanation_figure, figure_jpeg, map_rows, new_figure, overlay, resize, show_map, thumbnail
@@ -292,8 +292,9 @@ def _explain_cells(explainer: Explainer, trace, ranking: Ranking | None, name: s
     c, e, head = explainer.classifier, trace.embedding, explainer.classifier.head_
     label, origin = head.index(ranking.label), np.asarray(c.background_, float).mean(0)
     other = None if ranking.versus is None else head.index(ranking.versus)
+    within = scores_within(head, head.values(e)[0])
     def score(E):
-        p = head.scores(E)
+        p = within(head.values(E))
         return p[:, label] - (0 if other is None else p[:, other])
     if head.linear is None: values, errors = cell_shapley(cell_parts(trace, origin), origin, score, seed=explainer.random_state)
     else:

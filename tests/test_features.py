@@ -4,12 +4,12 @@ import pytest
 from scipy.stats import norm
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
 from embcam.features import (EFFECTS, RANKINGS, Ranking, absent_features, add_effects, check_options, feature_count, is_stochastic, jaccard, rank_exact,
@@ -214,6 +214,82 @@ def test_options_of_lime_are_known():
     for own in "random_state", "mode", "training_data", "seed", "label", "embedding":
         with pytest.raises(TypeError, match=f"no option '{own}'"): check_options(rank_lime, {own: 1})
     check_options(lambda e, h, label, **anything: None, dict(x=1))
+
+
+# the range of the training values
+
+LOGS = {"logs": make_pipeline(FunctionTransformer(np.log1p), LogisticRegression()), "roots": make_pipeline(FunctionTransformer(np.sqrt), StandardScaler(), SVC())}
+
+
+@pytest.mark.parametrize("labels", [TWO, THREE], ids=["two", "three"])
+@pytest.mark.parametrize("name", LOGS)
+def test_no_draw_leaves_the_range(name, labels):
+    h = head(LOGS[name], labels)
+    asked = []
+
+    class Watched:  # the same head, but it keeps what it is asked
+        classes_ = h.classes
+        def __getattr__(self, name): return getattr(h.estimator, name)
+        def keep(self, ask, values):
+            asked.append(values)
+            return ask(values)
+
+        def decision_function(self, values): return self.keep(h.estimator.decision_function, values)
+
+        if hasattr(h.estimator, "predict_proba"):
+            def predict_proba(self, values): return self.keep(h.estimator.predict_proba, values)
+
+    w, beyond = Head(Watched(), SELECTED, E, labels), np.where(np.arange(14) == 7, 9, E[0])  # feature 7 lies above its range
+    low, high = np.minimum(h.training.min(0), beyond[SELECTED]), np.maximum(h.training.max(0), beyond[SELECTED])
+    for ask in RANKINGS["lime"], RANKINGS["permutation"], EFFECTS["lime"], EFFECTS["difference"], EFFECTS["gradient"]:
+        asked.clear()
+        assert np.isfinite(ask(beyond, w, 0)).all() and all((v >= low).all() and (v <= high).all() for v in asked) and asked
+    assert np.isfinite(rank_lime(beyond, w, 0, discretize_continuous=False, sample_around_instance=True)).all()
+
+
+def test_shap_stays_within_the_range():
+    pytest.importorskip("shap")
+    assert np.isfinite(RANKINGS["shap"](E[0], head(LOGS["logs"]), 0)).all() and np.isfinite(EFFECTS["shap"](E[0], head(LOGS["roots"]), 0)).all()
+
+
+@pytest.mark.parametrize("options", [{}, dict(discretize_continuous=False), dict(discretizer="decile"), dict(discretize_continuous=False, sample_around_instance=True)], ids=str)
+def test_forests_keep_the_bits_of_lime(options):
+    lime = pytest.importorskip("lime.lime_tabular")
+    for h in FOREST, head(ExtraTreesClassifier(20, random_state=0)):
+        explanation = lime.LimeTabularExplainer(h.training, random_state=2, **options).explain_instance(
+            h.values(E[0])[0], h.estimator.predict_proba, labels=(1,), num_features=5, num_samples=500)
+        assert dict(explanation.as_map()[1]) == dict(enumerate(rank_lime(E[0], h, 1, 2, 500, **options)))
+
+
+@pytest.mark.parametrize("name", ["lime", "permutation"])
+def test_constant_features_and_a_single_one(name):
+    flat = E.copy()
+    flat[:, [3, 7]] = 2
+    h = Head(LOGS["logs"].fit(flat[:, SELECTED], THREE), SELECTED, flat, THREE)
+    ranking = rank_features(flat[0], h, ranking=name)
+    for source in EFFECTS.keys() - {"exact", "shap"}:
+        effects = add_effects(ranking, flat[0], h, source).effects
+        assert np.isfinite(effects).all()
+        if source in ("difference", "gradient"): assert (effects[np.isin(ranking.features, [3, 7])] == 0).all()
+    moved = np.where(np.arange(14) == 3, 5, flat[0])  # constant in training, another value here
+    assert np.abs(EFFECTS["gradient"](moved, h, 0)).max() < 10
+    for estimator in RandomForestClassifier(5, random_state=0), SVC():
+        alone = Head(estimator.fit(E[:, [4]], TWO), np.array([4]), E, TWO)
+        r = rank_features(E[0], alone, ranking=name)
+        assert r.features.tolist() == [4] and np.isfinite(add_effects(r, E[0], alone).effects).all()
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("ask", [RANKINGS["lime"], RANKINGS["permutation"], EFFECTS["difference"]])
+def test_a_head_that_gives_nan_is_named(ask):
+    class Broken(RandomForestClassifier):
+        def predict_proba(self, values): return np.where(values[:, :1] > 1, np.nan, super().predict_proba(values))
+    with pytest.raises(ValueError, match="Broken gave nan as a score, within the range"): ask(E[0], head(Broken(5, random_state=0)), 0)
+
+
+def test_steps_end_at_the_range():
+    h = head(make_pipeline(FunctionTransformer(np.square), LinearSVC()), TWO)
+    for edge in E.min(0), E.max(0): np.testing.assert_allclose(EFFECTS["gradient"](edge, h, 1), 2*edge[SELECTED]*h.estimator[1].coef_[0], atol=2e-3)
 
 
 # effects
