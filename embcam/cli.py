@@ -380,7 +380,7 @@ _FIT = [(["folder"], dict(metavar="FOLDER", help="one folder of images per class
        (["--cache"], dict(metavar="DIR", help="keep embeddings here, so that a second fit is instant"))]
 _EXPLAIN = [(["images"], dict(metavar="IMAGE", nargs="+", help="images or folders of images")), (["--out"], dict(required=True, metavar="DIR", help="folder to make")),
            (["--target"], dict(help="signed, logit, or the paper's TOZ, TZZ, TRR (default: signed)")),
-           (["--ranking"], dict(help="auto, exact, lime, shap, permutation, importances or 'mutual information' (default: auto)")),
+           (["--ranking"], dict(help="auto, exact, surrogate, lime, shap, permutation, importances or 'mutual information' (default: auto)")),
            (["--top"], dict(type=int, help="number of features that are kept (default: all for an exact ranking, else 13)")),
            (["--method"], dict(help="CAM method of embcam's or of the grad-cam package (default: the explainer's)")),
            (["--samples"], dict(type=int, help="samples of LIME and other sampling rankings (default: their own)")),

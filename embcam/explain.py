@@ -23,12 +23,13 @@ from .cam import CosineTarget, LayerMaps, activation_maps, check_method, feature
 from .cells import cell_evidence, cell_parts, cell_shapley
 from .classify import EmbeddingClassifier
 from .data import SUFFIXES, image_names, image_sources, open_image
-from .features import RANKINGS, Ranking, absent_features, is_stochastic, rank_features, ranking_stability, scores_within
+from .features import RANKINGS, Ranking, absent_features, auto_ranking, is_stochastic, rank_features, ranking_stability
 from .files import atomic_folder
 from .masking import TOZ, TRR, TZZ, ImputationStrategy
 from .plotting import MapRow, explanation_figure, figure_jpeg, map_rows, new_figure, overlay, resize, show_map, thumbnail
 from .reliability import CONTROLS, REPEATS, NearestNeighborDistance, Trust, likeness, margin, stability_top
 from .report import explanation_page
+from .surrogate import scores_within
 from .targets import Fixed, as_target
 
 # %% ../nbs/15_explain.ipynb #5074165f
@@ -214,7 +215,7 @@ def _check_explainer(explainer: Explainer) -> None:
 # %% ../nbs/15_explain.ipynb #a2563d72
 def _ranking_name(explainer: Explainer) -> str:
     ranking = explainer.ranking
-    if isinstance(ranking, str) and ranking == "auto": return "lime" if explainer.classifier.head_.linear is None else "exact"
+    if isinstance(ranking, str) and ranking == "auto": return auto_ranking(explainer.classifier.head_)
     return ranking if isinstance(ranking, str) else getattr(ranking, "name", getattr(ranking, "__name__", "a callable"))
 
 # %% ../nbs/15_explain.ipynb #d1d06833
@@ -235,7 +236,7 @@ def _rank(explainer: Explainer, embedding: np.ndarray, label, versus, seed: int)
     c, by_information = explainer.classifier, isinstance(explainer.ranking, str) and explainer.ranking == "mutual information"
     ranking = c.selection_ if by_information else explainer.ranking
     if not isinstance(ranking, Ranking):
-        options = dict(samples=explainer.samples) if explainer.samples and explainer.ranking_name in ("lime", "shap", "permutation") else {}
+        options = dict(samples=explainer.samples) if explainer.samples and explainer.ranking_name in ("surrogate", "lime", "shap", "permutation") else {}
         return rank_features(embedding, c.head_, label, ranking, seed, versus, **options)
     if by_information and not np.any(ranking.weights):
         raise ValueError("This classifier was taken in already fitted and knows no mutual information: choose another ranking.")

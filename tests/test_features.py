@@ -126,7 +126,7 @@ def test_exact_versus_is_the_difference_of_two_margins():
     assert (r.name, r.label, r.versus) == ("exact", "low", "high")
 
 
-@pytest.mark.parametrize("name", ["lime", "shap", "permutation"])
+@pytest.mark.parametrize("name", ["surrogate", "lime", "shap", "permutation"])
 def test_versus_is_the_difference_of_two_rankings(name):
     if name == "shap": pytest.importorskip("shap")
     one, two, both = (rank_features(E[0], FOREST, label, name, versus=versus) for label, versus in (("low", None), ("high", None), ("low", "high")))
@@ -136,7 +136,7 @@ def test_versus_is_the_difference_of_two_rankings(name):
 
 def test_auto_takes_what_suits_the_head():
     assert rank_features(E[0], head(LinearSVC())).name == "exact"
-    assert rank_features(E[0], FOREST, samples=200).name == rank_features(E[0], head(SVC(kernel="linear")), samples=200).name == "lime"
+    assert rank_features(E[0], FOREST, samples=200).name == rank_features(E[0], head(SVC(kernel="linear")), samples=200).name == "surrogate"
 
 
 @pytest.mark.parametrize("name", [n for n in RANKINGS if n != "exact"])
@@ -150,7 +150,7 @@ def test_rankings_are_repeatable_and_complete(name):
 @pytest.mark.parametrize("estimator", [SVC(), KNeighborsClassifier(), LinearSVC()], ids=lambda e: type(e).__name__)
 def test_any_head_can_be_ranked(estimator):
     h = head(estimator)
-    for name in "lime", "permutation": assert np.isfinite(rank_features(E[0], h, "high", name).weights).all()
+    for name in "surrogate", "lime", "permutation": assert np.isfinite(rank_features(E[0], h, "high", name).weights).all()
 
 
 def test_shap_of_a_head_without_trees():
@@ -241,7 +241,7 @@ def test_no_draw_leaves_the_range(name, labels):
 
     w, beyond = Head(Watched(), SELECTED, E, labels), np.where(np.arange(14) == 7, 9, E[0])  # feature 7 lies above its range
     low, high = np.minimum(h.training.min(0), beyond[SELECTED]), np.maximum(h.training.max(0), beyond[SELECTED])
-    for ask in RANKINGS["lime"], RANKINGS["permutation"], EFFECTS["lime"], EFFECTS["difference"], EFFECTS["gradient"]:
+    for ask in RANKINGS["surrogate"], RANKINGS["lime"], RANKINGS["permutation"], EFFECTS["surrogate"], EFFECTS["lime"], EFFECTS["difference"], EFFECTS["gradient"]:
         asked.clear()
         assert np.isfinite(ask(beyond, w, 0)).all() and all((v >= low).all() and (v <= high).all() for v in asked) and asked
     assert np.isfinite(rank_lime(beyond, w, 0, discretize_continuous=False, sample_around_instance=True)).all()
@@ -261,7 +261,7 @@ def test_forests_keep_the_bits_of_lime(options):
         assert dict(explanation.as_map()[1]) == dict(enumerate(rank_lime(E[0], h, 1, 2, 500, **options)))
 
 
-@pytest.mark.parametrize("name", ["lime", "permutation"])
+@pytest.mark.parametrize("name", ["surrogate", "lime", "permutation"])
 def test_constant_features_and_a_single_one(name):
     flat = E.copy()
     flat[:, [3, 7]] = 2
@@ -280,7 +280,7 @@ def test_constant_features_and_a_single_one(name):
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("ask", [RANKINGS["lime"], RANKINGS["permutation"], EFFECTS["difference"]])
+@pytest.mark.parametrize("ask", [RANKINGS["surrogate"], RANKINGS["lime"], RANKINGS["permutation"], EFFECTS["surrogate"], EFFECTS["difference"]])
 def test_a_head_that_gives_nan_is_named(ask):
     class Broken(RandomForestClassifier):
         def predict_proba(self, values): return np.where(values[:, :1] > 1, np.nan, super().predict_proba(values))
@@ -312,7 +312,7 @@ def test_step_functions_have_no_gradient(estimator):
 
 def test_effects_belong_to_their_ranking():
     h = head(LogisticRegression())
-    for name, source in ("exact", "exact"), ("lime", "lime"), ("permutation", "difference"), ("importances", "difference"):
+    for name, source in ("exact", "exact"), ("surrogate", "surrogate"), ("lime", "lime"), ("permutation", "difference"), ("importances", "difference"):
         r = rank_features(E[0], h, "high", name)
         np.testing.assert_array_equal(add_effects(r, E[0], h).effects, in_order(EFFECTS[source](E[0], h, h.index("high")), r))
 
@@ -366,4 +366,6 @@ def test_interval_is_wilsons(hits, n):
 def test_what_is_stochastic():
     given = Ranking(np.arange(2), np.ones(2), "lime")
     assert [is_stochastic(r) for r in ("lime", "permutation", "exact", "shap", "importances", "mutual information", given)] == [True]*2 + [False]*5
-    assert is_stochastic("auto", FOREST) and not is_stochastic("auto", head(LinearSVC())) and is_stochastic(lambda *args: None)
+    assert [is_stochastic("auto", h) for h in (None, FOREST, head(LinearSVC()), head(SVC()))] == [True, False, False, True]
+    assert [is_stochastic("surrogate", h) for h in (None, FOREST, head(SVC()))] == [True, False, True] and is_stochastic("lime", FOREST)
+    assert is_stochastic(lambda *args: None)
