@@ -27,7 +27,7 @@ from .features import RANKINGS, Ranking, absent_features, auto_ranking, is_stoch
 from .files import atomic_folder
 from .masking import TOZ, TRR, TZZ, ImputationStrategy
 from .plotting import MapRow, explanation_figure, figure_jpeg, map_rows, new_figure, overlay, resize, show_map, thumbnail
-from .reliability import CONTROLS, REPEATS, NearestNeighborDistance, Trust, likeness, margin, stability_top
+from .reliability import AT_ONCE, CONTROLS, REPEATS, NearestNeighborDistance, Trust, correlations, is_settled, likeness, margin, stability_top
 from .report import explanation_page
 from .surrogate import scores_within
 from .targets import Fixed, as_target
@@ -312,6 +312,19 @@ def _explain_cells(explainer: Explainer, trace, ranking: Ranking | None, name: s
 @lru_cache(8)
 def _neighbors(classifier: EmbeddingClassifier) -> NearestNeighborDistance: return NearestNeighborDistance(classifier.background_)
 
+# %% ../nbs/15_explain.ipynb #c0mpr4nd
+def _compare_with_random(explainer: Explainer, ex: Explanation) -> dict:
+    "Rank correlations with maps of random features, as many as it takes; {} where there is nothing to compare with."
+    if ex.ranking is None or explainer.method == "cells": return {}
+    c, alike = explainer.classifier, {}
+    controls = explainer.spec.by_lot(ex.embedding, ex.target, ex.ranking, len(ex.top), c.head_, CONTROLS, explainer.random_state)
+    trace = c.backbone.trace(ex.image) if controls else None
+    for start in range(0, len(controls), AT_ONCE):
+        some = correlations(ex.maps, activation_maps(trace, controls[start:start + AT_ONCE], explainer.method, against=False))
+        alike = {layer: alike.get(layer, []) + values for layer, values in some.items()}
+        if is_settled(alike["combined"]): break
+    return alike
+
 # %% ../nbs/15_explain.ipynb #ccfb5296
 def assess(
     explainer: Explainer,  # Its ranking, method and seed are used
@@ -324,9 +337,7 @@ def assess(
     if rankings is None and ex.ranking is not None and is_stochastic(explainer.ranking, c.head_):
         rankings = [ex.ranking, *(explainer.rank(ex.embedding, ex.label, ex.versus, seed) for seed in range(first + 1, first + repeats))]
     if rankings: steady = ranking_stability(rankings, stability_top(len(ex.top), ex.ranking))
-    controls = [] if ex.ranking is None or explainer.method == "cells" else explainer.spec.by_lot(ex.embedding, ex.target, ex.ranking, len(ex.top), c.head_, CONTROLS, first)
-    maps = activation_maps(c.backbone.trace(ex.image), controls, explainer.method) if controls else []
-    return Trust(steady, likeness(ex.maps, maps), margin(list(ex.probabilities.values())), *_neighbors(c)(ex.embedding))
+    return Trust(steady, likeness(_compare_with_random(explainer, ex)), margin(list(ex.probabilities.values())), *_neighbors(c)(ex.embedding))
 
 # %% ../nbs/15_explain.ipynb #672e06b0
 def _draw_explanation(

@@ -72,17 +72,17 @@ def quartile_bins(
             share[j, b], normal[:, j, b] = len(inside)/len(column), (inside.mean(), inside.std() + 1e-11, ends[b], ends[b + 1])
     return Bins(edges, share, normal)
 
-# %% ../nbs/06_surrogate.ipynb #aa71a507
+# %% ../nbs/06_surrogate.ipynb #1c6731be
 @lru_cache(8)
 def _bins_of(head: Head) -> Bins: return quartile_bins(head.training)
 
-
+# %% ../nbs/06_surrogate.ipynb #860b551c
 @lru_cache(8)
 def _moments(head: Head) -> tuple[np.ndarray, np.ndarray]:
     "Mean and standard deviation of the training values, (K,) each; 1 where a feature is constant, as in scikit-learn's scaler."
     return head.training.mean(0), np.where(np.ptp(head.training, axis=0) > 0, head.training.std(0), 1)
 
-# %% ../nbs/06_surrogate.ipynb #084a28fb
+# %% ../nbs/06_surrogate.ipynb #aea96a78
 def _below(
     bins: Bins,
     feature: np.ndarray,  # Whose threshold, (R,)
@@ -95,7 +95,7 @@ def _below(
     inside = (ndtr((np.clip(threshold, low, high) - mean)/std) - start)/np.maximum(end - start, 1e-300)
     return np.where(threshold >= high, 1, np.where(threshold < low, 0, inside))
 
-# %% ../nbs/06_surrogate.ipynb #a570294a
+# %% ../nbs/06_surrogate.ipynb #bdda5c0c
 @dataclass(frozen=True, eq=False)
 class Boxes:
     "The leaves of a forest as boxes: one side, an interval (low, high], for each feature that the way to the leaf asks about."
@@ -115,7 +115,7 @@ class Boxes:
         inside = (x > self.thresholds[self.low]) & (x <= self.thresholds[self.high])
         return self.votes[np.logical_and.reduceat(inside, self.first)].sum(0) + self.always if len(inside) else self.always
 
-# %% ../nbs/06_surrogate.ipynb #5f26ce3a
+# %% ../nbs/06_surrogate.ipynb #e2a505fd
 def _joined(trees: list) -> tuple:
     "Nodes of all trees in one row: left child, right child, feature, threshold (of leaves: -1), votes (nodes, C)."
     starts = np.cumsum([0] + [t.node_count for t in trees[:-1]])
@@ -124,7 +124,7 @@ def _joined(trees: list) -> tuple:
     votes = np.concatenate([t.value[:, 0] for t in trees])
     return left, right, np.concatenate([t.feature for t in trees]), np.concatenate([t.threshold for t in trees]), votes/votes.sum(1, keepdims=True)/len(trees)
 
-# %% ../nbs/06_surrogate.ipynb #190ad43c
+# %% ../nbs/06_surrogate.ipynb #319ae76f
 def _questions(left: np.ndarray, right: np.ndarray) -> tuple:
     "Every question on the way to every leaf: the leaf's node, the node that asks, whether the leaf lies on its left."
     inner, parent = np.flatnonzero(left >= 0), np.full(len(left), -1)
@@ -139,7 +139,7 @@ def _questions(left: np.ndarray, right: np.ndarray) -> tuple:
         here = above
     return tuple(np.concatenate(part) for part in zip(*found))
 
-# %% ../nbs/06_surrogate.ipynb #4cc10e2f
+# %% ../nbs/06_surrogate.ipynb #d6c89a24
 def forest_boxes(
     trees: list,  # scikit-learn's `tree_` objects whose probabilities are averaged
 ) -> Boxes:
@@ -160,7 +160,7 @@ def forest_boxes(
     return Boxes(votes[leaves], votes[alone].sum(0), first, numbers, feature[node[side]], low, high,
                  np.concatenate([[0], feature[inner], [0]]), np.concatenate([[-np.inf], threshold[inner], [np.inf]]))
 
-# %% ../nbs/06_surrogate.ipynb #66d69d71
+# %% ../nbs/06_surrogate.ipynb #49dde166
 @lru_cache(4)
 def _boxes_of(head: Head) -> Boxes | None:
     "The boxes of a head that is a forest or a tree, None for any other."
@@ -170,14 +170,14 @@ def _boxes_of(head: Head) -> Boxes | None:
     some = head.training[::len(head.training)//8 + 1]
     return boxes if np.allclose([boxes.scores(x) for x in some], class_scores(estimator, some)) else None
 
-# %% ../nbs/06_surrogate.ipynb #39d649a1
+# %% ../nbs/06_surrogate.ipynb #3f003f36
 def has_limit(
     head: Head,
 ) -> bool:
     "Whether LIME's limit is known for this head without sampling: forests and trees."
     return _boxes_of(head) is not None
 
-# %% ../nbs/06_surrogate.ipynb #2aaa2cde
+# %% ../nbs/06_surrogate.ipynb #60eefc3f
 WIDTH = .75  # LIME's kernel width over the root of the number of features
 
 
@@ -193,7 +193,7 @@ def _sum_boxes(
     reached = boxes.votes[:, label]*np.multiply.reduceat(inside, boxes.first)
     return np.bincount(boxes.feature, reached[boxes.leaf]*np.divide(change, inside, out=np.zeros_like(change), where=inside > 0), k)
 
-# %% ../nbs/06_surrogate.ipynb #b7914046
+# %% ../nbs/06_surrogate.ipynb #4e01f469
 @lru_cache(4)
 def _sides_in_bins(head: Head) -> tuple[np.ndarray, np.ndarray]:
     "Probability of each side in each bin (S, 4), and over all of them (S,)."
@@ -202,25 +202,25 @@ def _sides_in_bins(head: Head) -> tuple[np.ndarray, np.ndarray]:
     within = below[boxes.high] - below[boxes.low]
     return within, np.einsum("sb,sb->s", within, bins.share[boxes.feature])
 
-# %% ../nbs/06_surrogate.ipynb #bbc95d86
+# %% ../nbs/06_surrogate.ipynb #1406dc76
 def _limit_weights(head: Head, x: np.ndarray, label: int) -> np.ndarray:
     "Mean score of a forest with each feature in its bin, less that out of it, (K,)."
     boxes, bins, (within, overall) = _boxes_of(head), _bins_of(head), _sides_in_bins(head)
     k, own = len(x), bins.find(x)
-    share = bins.share[np.arange(k), own]
-    varies = (share > 0) & (share < 1)
+    share, kept = bins.share[np.arange(k), own], np.exp(-1/(2*WIDTH**2*k))
     here = within.ravel()[4*np.arange(len(within)) + own[boxes.feature]]
-    other = np.where(varies[boxes.feature], (overall - share[boxes.feature]*here)/np.where(varies, 1 - share, 1)[boxes.feature], overall)
-    near = (share/(share + (1 - share)*np.exp(-1/(2*WIDTH**2*k))))[boxes.feature]
-    return np.where(varies, _sum_boxes(boxes, label, near*here + (1 - near)*other, here - other, k), 0)
+    total = kept + (1 - kept)*share
+    inside = ((1 - kept)*share/total)[boxes.feature]*here + (kept/total)[boxes.feature]*overall
+    varies = (share > 0) & (share < 1)
+    return np.where(varies, _sum_boxes(boxes, label, inside, here - overall, k)/np.where(varies, 1 - share, 1), 0)
 
-# %% ../nbs/06_surrogate.ipynb #fd04ceda
+# %% ../nbs/06_surrogate.ipynb #18cd51f9
 def _near_normal(head: Head, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Centre and spread of LIME's weighted draws, (K,) each."
     (mean, spread), width = _moments(head), WIDTH**2*len(x)
     return (mean + x/width)/(1 + 1/width), spread/np.sqrt(1 + 1/width)
 
-# %% ../nbs/06_surrogate.ipynb #a23efdb8
+# %% ../nbs/06_surrogate.ipynb #9ffbf913
 def _limit_slopes(head: Head, x: np.ndarray, label: int) -> np.ndarray:
     "Slopes of LIME's linear model of a forest on undiscretised values, per unit of the embedding, (K,)."
     boxes, (centre, spread) = _boxes_of(head), _near_normal(head, x)
@@ -229,12 +229,12 @@ def _limit_slopes(head: Head, x: np.ndarray, label: int) -> np.ndarray:
     inside, change = below[boxes.high] - below[boxes.low], density[boxes.low] - density[boxes.high]
     return _sum_boxes(boxes, label, inside, change/spread[boxes.feature], len(x))
 
-# %% ../nbs/06_surrogate.ipynb #cdc527d6
+# %% ../nbs/06_surrogate.ipynb #695c3a4d
 def _sobol(k: int, n: int, seed: int) -> np.ndarray:
     "Scrambled quasi-random numbers, strictly between 0 and 1, (n, K); n is rounded up to a power of two."
     return np.clip(qmc.Sobol(k, seed=seed).random_base2((n - 1).bit_length()), 2**-31, 1 - 2**-31)
 
-# %% ../nbs/06_surrogate.ipynb #2bb56b01
+# %% ../nbs/06_surrogate.ipynb #6700c558
 def _draw_bins(bins: Bins, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Numbers in (0, 1) -> bins (n, K) and values (n, K), distributed as LIME draws them."
     k, ends = np.arange(u.shape[1]), np.cumsum(bins.share, 1)
@@ -244,7 +244,7 @@ def _draw_bins(bins: Bins, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     place = np.clip((u - ends[k, found])/share + 1, 0, 1)
     return found.astype(np.uint8), np.clip(mean + std*ndtri(start + place*(end - start)), low, high)
 
-# %% ../nbs/06_surrogate.ipynb #53cb7cfd
+# %% ../nbs/06_surrogate.ipynb #74a12995
 @lru_cache(8)
 def _asked(
     head: Head,
@@ -260,25 +260,25 @@ def _asked(
         values = mean + found*spread
     return found, scores_within(head, head.training[0])(values)
 
-# %% ../nbs/06_surrogate.ipynb #bb95585f
+# %% ../nbs/06_surrogate.ipynb #5bc80e40
 def _fit(z: np.ndarray, score: np.ndarray, distance: np.ndarray) -> np.ndarray:
     "LIME's ridge regression, weighted by its kernel of the squared distance (n,); the nearest draw weighs 1, so that not all weights vanish far away."
     return Ridge(alpha=1).fit(z, score, sample_weight=np.exp((distance.min() - distance)/(2*WIDTH**2*z.shape[1]))).coef_
 
-# %% ../nbs/06_surrogate.ipynb #6ae41fcd
+# %% ../nbs/06_surrogate.ipynb #87ec2ac9
 def _drawn_weights(head: Head, x: np.ndarray, label: int, seed: int, samples: int) -> np.ndarray:
     "As `_limit_weights`, for any head, from draws."
     found, scores = _asked(head, samples, seed, True)
     same = (found == _bins_of(head).find(x)).astype(float)
     return _fit(same, scores[:, label], len(x) - same.sum(1))
 
-# %% ../nbs/06_surrogate.ipynb #d899b12b
+# %% ../nbs/06_surrogate.ipynb #8215b66d
 def _drawn_slopes(head: Head, x: np.ndarray, label: int, seed: int, samples: int) -> np.ndarray:
     "As `_limit_slopes`, for any head, from draws."
     (z, scores), (mean, spread) = _asked(head, samples, seed, False), _moments(head)
     return _fit(z.astype(float), scores[:, label], (((x - mean)/spread - z)**2).sum(1))/spread
 
-# %% ../nbs/06_surrogate.ipynb #b4c1383c
+# %% ../nbs/06_surrogate.ipynb #8518fca1
 def rank_surrogate(
     embedding: np.ndarray,  # Embedding of the image, (D,)
     head: Head,  # Whose scores are explained
@@ -290,7 +290,7 @@ def rank_surrogate(
     x = head.values(embedding)[0]
     with threadpool_limits(1): return _limit_weights(head, x, label) if has_limit(head) else _drawn_weights(head, x, label, seed, 4096 if samples == "auto" else samples)
 
-# %% ../nbs/06_surrogate.ipynb #1ecb13aa
+# %% ../nbs/06_surrogate.ipynb #aa0d4ebe
 def slopes_surrogate(
     embedding: np.ndarray, head: Head, label: int, seed: int = 0, samples: int | str = 4096,
 ) -> np.ndarray:
