@@ -156,7 +156,7 @@ def time_trust(classifier, images) -> None:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", help="a folder of images, or 'logos'")
-    parser.add_argument("--out", help="CSV for the curve")
+    parser.add_argument("--out", help="CSV that the curve is appended to, head by head")
     parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--weights", default="auto")
     parser.add_argument("--cache")
@@ -176,11 +176,11 @@ def main():
         return compare_maps(forest, defects[np.random.default_rng(0).permutation(len(defects))[:args.defects]])
     some = test[np.random.default_rng(0).permutation(len(test))[:args.images]]
     if args.trust: return time_trust(forest, some.images)
-    E, rows = forest.embed(some), []
+    E = forest.embed(some)
     for name in args.heads:
         classifier = forest if name == "forest" else EmbeddingClassifier(backbone, HEADS[name]()).fit(forest.background_, forest.labels_)
-        rows += curve(name, classifier.head_, E, args.seeds)
-    if args.out: pd.DataFrame(rows).round(5).to_csv(Path(args.out), index=False)
+        rows = pd.DataFrame(curve(name, classifier.head_, E, args.seeds)).round(5)
+        if args.out: rows.to_csv(args.out, mode="a", header=not Path(args.out).exists(), index=False)
 
 
 if __name__ == "__main__": sys.exit(main())

@@ -69,6 +69,11 @@ def test_other_heads_are_sampled(estimator):
         assert first.shape == (10,) and np.isfinite(first).all() and (first == ask(E[0], h, 1, seed=1, samples=256)).all()
 
 
+def test_a_very_large_forest_is_sampled(monkeypatch):
+    monkeypatch.setattr("embcam.surrogate.LARGEST", 10)
+    assert not has_limit(head(RandomForestClassifier(20, random_state=0)))
+
+
 def test_a_forest_that_does_not_average_its_trees_is_sampled():
     class Sharper(RandomForestClassifier):
         def predict_proba(self, values):
