@@ -402,12 +402,13 @@ def activation_maps(
     targets: Target | Sequence[Target],  # A target, or a list of them
     method: str | type = "gradcam",  # A key of CAM_METHODS, or a name or class of the grad-cam package
     limits: dict | None = None,  # {layer: relevance shown as 1}; default each map's own maximum
+    against: bool = True,  # Whether what speaks against is asked for, too: half of the work where a method sees one side only
 ) -> LayerMaps | list[LayerMaps]:  # A list for a list of targets
     "Maps of targets at all layers and combined, from one batched backward pass for every eight of them."
     many = isinstance(targets, (list, tuple))
     todo = list(targets) if many else [targets]
     if not todo: return []
-    opposite = [LinearTarget(-target.gradient(trace.embedding), getattr(target, "origin", None)) for target in todo] if method in _ONE_SIDED else []
+    opposite = [LinearTarget(-target.gradient(trace.embedding), getattr(target, "origin", None)) for target in todo] if against and method in _ONE_SIDED else []
     grids, n = grid_maps(trace, todo + opposite, method), len(todo)
     def side(i, sign=1): return {layer: m[i] if sign == 1 else -m[i] for layer, m in grids.items()}
     left_out = left_out_layers(method, grids)

@@ -55,7 +55,7 @@ def view_title(ex: Explanation) -> str:
     return f"{ex.target_name} · {method} · ranked by {ranking} · why {ex.label}?"
 
 # %% ../nbs/24_cards.ipynb #1ed593c2
-RANKING_NAMES = {"exact": "exact contributions", "lime": "LIME", "shap": "Shapley values", "permutation": "permutation",
+RANKING_NAMES = {"exact": "exact contributions", "surrogate": "LIME's limit", "lime": "LIME", "shap": "Shapley values", "permutation": "permutation",
                  "importances": "model's importances", "mutual information": "mutual information"}
 
 # %% ../nbs/24_cards.ipynb #dca734c5

@@ -232,12 +232,11 @@ def predict(args) -> None:
         with open(out, "rb") as file:
             if not file.read(len(_HEAD)) == _HEAD.encode(): raise FileExistsError(f"{out} is no table of embcam predict, and is not overwritten.")
     elif os.path.lexists(out): raise FileExistsError(f"{out} exists: choose another name" + ("." if out.is_dir() else ", or pass --force."))
-    from embcam.files import atomic_file, check_parent
+    from embcam.files import atomic_file, check_parent, write_csv
     check_parent(out)
     import pandas as pd
 
     from embcam.classify import EmbeddingClassifier
-    from embcam.files import atomic_file, write_csv
     images, classifier = _find_images([args.folder]), EmbeddingClassifier.load(args.model, trusted=args.trust or ())
     images = _readable_images(images, args.skip_broken, classifier.backbone.bits)
     embeddings = classifier.embed(list(images.values()))
@@ -396,7 +395,7 @@ _FIT = [(["folder"], dict(metavar="FOLDER", help="one folder of images per class
        (["--cache"], dict(metavar="DIR", help="keep embeddings here, so that a second fit is instant"))]
 _EXPLAIN = [(["images"], dict(metavar="IMAGE", nargs="+", help="images or folders of images")), (["--out"], dict(required=True, metavar="DIR", help="folder to make")),
            (["--target"], dict(help="signed, logit, or the paper's TOZ, TZZ, TRR (default: signed)")),
-           (["--ranking"], dict(help="auto, exact, lime, shap, permutation, importances or 'mutual information' (default: auto)")),
+           (["--ranking"], dict(help="auto, exact, surrogate, lime, shap, permutation, importances or 'mutual information' (default: auto)")),
            (["--top"], dict(type=int, help="number of features that are kept (default: all for an exact ranking, else 13)")),
            (["--method"], dict(help="CAM method of embcam's or of the grad-cam package (default: the explainer's)")),
            (["--samples"], dict(type=int, help="samples of LIME and other sampling rankings (default: their own)")),

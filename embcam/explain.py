@@ -23,14 +23,15 @@ from .cam import CosineTarget, LayerMaps, activation_maps, check_method, feature
 from .cells import cell_evidence, cell_parts, cell_shapley
 from .classify import EmbeddingClassifier
 from .data import SUFFIXES, image_names, image_sources, open_image
-from .features import RANKINGS, Ranking, absent_features, is_stochastic, rank_features, ranking_stability
+from .features import RANKINGS, Ranking, absent_features, auto_ranking, is_stochastic, rank_features, ranking_stability
 from .figure import figure_jpeg, new_figure
 from .files import atomic_folder
 from .head import Forecast
 from .masking import TOZ, TRR, TZZ, ImputationStrategy
 from .plotting import MapRow, explanation_figure, map_rows, overlay, resize, show_map, thumbnail
-from .reliability import CONTROLS, REPEATS, NearestNeighborDistance, Trust, likeness, stability_top
+from .reliability import AT_ONCE, CONTROLS, REPEATS, NearestNeighborDistance, Trust, correlations, is_settled, likeness, stability_top
 from .report import explanation_page, prediction_words
+from .surrogate import scores_within
 from .targets import Fixed, as_target
 
 # %% ../nbs/15_explain.ipynb #5074165f
@@ -222,7 +223,7 @@ def _check_explainer(explainer: Explainer) -> None:
 # %% ../nbs/15_explain.ipynb #a2563d72
 def _ranking_name(explainer: Explainer) -> str:
     ranking = explainer.ranking
-    if isinstance(ranking, str) and ranking == "auto": return "lime" if explainer.classifier.head_.linear is None else "exact"
+    if isinstance(ranking, str) and ranking == "auto": return auto_ranking(explainer.classifier.head_)
     return ranking if isinstance(ranking, str) else getattr(ranking, "name", getattr(ranking, "__name__", "a callable"))
 
 # %% ../nbs/15_explain.ipynb #d1d06833
@@ -243,7 +244,7 @@ def _rank(explainer: Explainer, embedding: np.ndarray, label, versus, seed: int)
     c, by_information = explainer.classifier, isinstance(explainer.ranking, str) and explainer.ranking == "mutual information"
     ranking = c.selection_ if by_information else explainer.ranking
     if not isinstance(ranking, Ranking):
-        options = dict(samples=explainer.samples) if explainer.samples and explainer.ranking_name in ("lime", "shap", "permutation") else {}
+        options = dict(samples=explainer.samples) if explainer.samples and explainer.ranking_name in ("surrogate", "lime", "shap", "permutation") else {}
         return rank_features(embedding, c.head_, label, ranking, seed, versus, **options)
     if by_information and not np.any(ranking.weights):
         raise ValueError("This classifier was taken in already fitted and knows no mutual information: choose another ranking.")
@@ -300,8 +301,9 @@ def _explain_cells(explainer: Explainer, trace, ranking: Ranking | None, name: s
     c, e, head = explainer.classifier, trace.embedding, explainer.classifier.head_
     label, origin = head.index(ranking.label), np.asarray(c.background_, float).mean(0)
     other = None if ranking.versus is None else head.index(ranking.versus)
+    within = scores_within(head, head.values(e)[0])
     def score(E):
-        p = head.scores(E)
+        p = within(head.values(E))
         return p[:, label] - (0 if other is None else p[:, other])
     if head.linear is None: values, errors = cell_shapley(cell_parts(trace, origin), origin, score, seed=explainer.random_state)
     else:
@@ -318,6 +320,19 @@ def _explain_cells(explainer: Explainer, trace, ranking: Ranking | None, name: s
 @lru_cache(8)
 def _neighbors(classifier: EmbeddingClassifier) -> NearestNeighborDistance: return NearestNeighborDistance(classifier.background_)
 
+# %% ../nbs/15_explain.ipynb #c0mpr4nd
+def _compare_with_random(explainer: Explainer, ex: Explanation) -> dict:
+    "Rank correlations with maps of random features, as many as it takes; {} where there is nothing to compare with."
+    if ex.ranking is None or explainer.method == "cells": return {}
+    c, alike = explainer.classifier, {}
+    controls = explainer.spec.by_lot(ex.embedding, ex.target, ex.ranking, len(ex.top), c.head_, CONTROLS, explainer.random_state)
+    trace = c.backbone.trace(ex.image) if controls else None
+    for start in range(0, len(controls), AT_ONCE):
+        some = correlations(ex.maps, activation_maps(trace, controls[start:start + AT_ONCE], explainer.method, against=False))
+        alike = {layer: alike.get(layer, []) + values for layer, values in some.items()}
+        if is_settled(alike["combined"]): break
+    return alike
+
 # %% ../nbs/15_explain.ipynb #ccfb5296
 def assess(
     explainer: Explainer,  # Its ranking, method and seed are used
@@ -330,9 +345,7 @@ def assess(
     if rankings is None and ex.ranking is not None and is_stochastic(explainer.ranking, c.head_):
         rankings = [ex.ranking, *(explainer.rank(ex.embedding, ex.label, ex.versus, seed) for seed in range(first + 1, first + repeats))]
     if rankings: steady = ranking_stability(rankings, stability_top(len(ex.top), ex.ranking))
-    controls = [] if ex.ranking is None or explainer.method == "cells" else explainer.spec.by_lot(ex.embedding, ex.target, ex.ranking, len(ex.top), c.head_, CONTROLS, first)
-    maps = activation_maps(c.backbone.trace(ex.image), controls, explainer.method) if controls else []
-    return Trust(steady, likeness(ex.maps, maps), ex.forecast.margin, *_neighbors(c)(ex.embedding))
+    return Trust(steady, likeness(_compare_with_random(explainer, ex)), ex.forecast.margin, *_neighbors(c)(ex.embedding))
 
 # %% ../nbs/15_explain.ipynb #672e06b0
 def _draw_explanation(

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['RANKINGS', 'EFFECTS', 'Ranking', 'feature_count', 'select_features', 'absent_features', 'rank_exact', 'jaccard',
-           'rank_lime', 'rank_shap', 'rank_permutation', 'rank_importances', 'check_options', 'rank_features',
-           'add_effects', 'is_stochastic', 'Stability', 'ranking_stability']
+           'rank_lime', 'rank_shap', 'rank_permutation', 'rank_importances', 'auto_ranking', 'check_options',
+           'rank_features', 'add_effects', 'is_stochastic', 'Stability', 'ranking_stability']
 
 # %% ../nbs/07_features.ipynb #64ab8f47
 import inspect
@@ -22,6 +22,7 @@ from threadpoolctl import threadpool_limits
 
 from .head import Head, class_margins, class_scores
 from .plotting import ranking_bars
+from .surrogate import has_limit, rank_surrogate, scores_within, slopes_surrogate, value_range
 
 # %% ../nbs/07_features.ipynb #02b502d7
 @dataclass(frozen=True, eq=False)
@@ -139,8 +140,7 @@ def _lime_fit(
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore")
         explainer = LimeTabularExplainer(head.training, random_state=seed, **lime_options)
-        score = partial(class_scores, head.estimator)
-        explanation = explainer.explain_instance(values, score, labels=(label,), num_features=len(values), num_samples=samples)
+        explanation = explainer.explain_instance(values, scores_within(head, values), labels=(label,), num_features=len(values), num_samples=samples)
     weights = np.zeros(len(values))
     for feature, weight in explanation.as_map()[label]: weights[feature] = weight
     return weights, explainer.scaler.scale_
@@ -195,7 +195,8 @@ def rank_shap(
         try: values = np.asarray(shap.TreeExplainer(getattr(head.estimator, "best_estimator_", head.estimator)).shap_values(x))
         except shap.utils._exceptions.InvalidModelError:
             masker = shap.maskers.Independent(head.training, max_samples=samples)
-            explainer = shap.explainers.Permutation(lambda v: class_scores(head.estimator, v)[:, label], masker, seed=seed)
+            score = scores_within(head, x[0])
+            explainer = shap.explainers.Permutation(lambda v: score(v)[:, label], masker, seed=seed)
             return explainer(x, max_evals=10*(2*x.shape[1] + 1), silent=True).values[0]
     return values[0, :, label] if values.ndim == 3 else values[0]*(1 if label else -1)
 
@@ -212,7 +213,7 @@ def rank_permutation(
     drawn = head.training[np.random.default_rng(seed).permutation(len(head.training))[:samples]]
     swapped = np.tile(x, (len(x), len(drawn), 1))
     for feature, column in enumerate(drawn.T): swapped[feature, :, feature] = column
-    p = class_scores(head.estimator, np.vstack([x, swapped.reshape(-1, len(x))]))[:, label]
+    p = scores_within(head, x)(np.vstack([x, swapped.reshape(-1, len(x))]))[:, label]
     return p[0] - p[1:].reshape(len(x), -1).mean(1)
 
 # %% ../nbs/07_features.ipynb #7ba3bf28
@@ -229,7 +230,12 @@ def rank_importances(
     raise ValueError(f"{head.name} has neither feature_importances_ nor coefficients in the features: use ranking='lime'.")
 
 # %% ../nbs/07_features.ipynb #3236658c
-RANKINGS = {"exact": rank_exact, "lime": rank_lime, "shap": rank_shap, "permutation": rank_permutation, "importances": rank_importances}
+RANKINGS = {"exact": rank_exact, "surrogate": rank_surrogate, "lime": rank_lime, "shap": rank_shap, "permutation": rank_permutation, "importances": rank_importances}
+
+
+def auto_ranking(head: Head) -> str:
+    "What ranking='auto' stands for: exact contributions of linear heads, LIME's surrogate of all others."
+    return "surrogate" if head.linear is None else "exact"
 
 # %% ../nbs/07_features.ipynb #16c3244b
 def check_options(
@@ -280,7 +286,7 @@ def rank_features(
 ) -> Ranking:  # All K features, most important first
     "Rank the selected features by their weight in one prediction."
     if isinstance(ranking, str):
-        if ranking == "auto": ranking = "lime" if head.linear is None else "exact"
+        if ranking == "auto": ranking = auto_ranking(head)
         if ranking not in RANKINGS:
             raise ValueError(f"ranking={ranking!r}: choose 'auto', {', '.join(map(repr, RANKINGS))}, 'mutual information', or pass a callable.")
     label = head.predict(embedding)[0] if label is None else head.classes[head.index(label)]
@@ -308,10 +314,13 @@ def _effects_shap(embedding: np.ndarray, head: Head, label: int, seed: int = 0, 
 def _effects_difference(
     embedding: np.ndarray, head: Head, label: int, seed: int = 0, step: float = 1., score: Callable = class_scores,
 ) -> np.ndarray:
-    "Central differences of the score over ± `step` training standard deviations, per unit of the embedding, (K,)."
-    x, h = head.values(embedding)[0], step*head.training.std(0) + 1e-12
-    scores = score(head.estimator, np.vstack([x + np.diag(h), x - np.diag(h)]))[:, label]
-    return (scores[:len(h)] - scores[len(h):])/(2*h)
+    "Differences of the score over ± `step` training standard deviations, within the range, per unit of the embedding, (K,)."
+    x = head.values(embedding)[0]
+    low, high = value_range(head, x)
+    h = step*np.maximum(head.training.std(0), 1e-3*(high - low))
+    up, down = np.minimum(x + h, high), np.maximum(x - h, low)
+    scores = scores_within(head, x, score)(np.vstack([x + np.diag(up - x), x - np.diag(x - down)]))[:, label]
+    return (scores[:len(h)] - scores[len(h):])/np.where(up > down, up - down, 1)
 
 # %% ../nbs/07_features.ipynb #521333a1
 def _effects_gradient(embedding: np.ndarray, head: Head, label: int, seed: int = 0) -> np.ndarray:
@@ -320,7 +329,7 @@ def _effects_gradient(embedding: np.ndarray, head: Head, label: int, seed: int =
     return _effects_difference(embedding, head, label, step=1e-3, score=class_margins)
 
 # %% ../nbs/07_features.ipynb #d0a6b439
-EFFECTS = {"exact": _effects_exact, "lime": _effects_lime, "shap": _effects_shap, "difference": _effects_difference, "gradient": _effects_gradient}
+EFFECTS = {"exact": _effects_exact, "surrogate": slopes_surrogate, "lime": _effects_lime, "shap": _effects_shap, "difference": _effects_difference, "gradient": _effects_gradient}
 
 # %% ../nbs/07_features.ipynb #cada22e5
 def add_effects(
@@ -333,7 +342,7 @@ def add_effects(
 ) -> Ranking:  # The same, with effects
     "Give a ranking the change of the score per unit of each feature."
     if isinstance(source, str):
-        if source == "auto": source = ranking.name if ranking.name in ("exact", "lime", "shap") else "difference"
+        if source == "auto": source = ranking.name if ranking.name in ("exact", "surrogate", "lime", "shap") else "difference"
         if source not in EFFECTS: raise ValueError(f"effects={source!r}: choose 'auto', {', '.join(map(repr, EFFECTS))}, or pass a callable.")
     label = head.predict(embedding)[0] if ranking.label is None else ranking.label
     effects = _ask(EFFECTS[source] if isinstance(source, str) else source, embedding, head, label, ranking.versus, seed=seed, **options)
@@ -346,8 +355,10 @@ def is_stochastic(
     head: Head | None = None,  # Decides about "auto"
 ) -> bool:
     "Whether another seed may give another ranking."
-    if isinstance(ranking, str): return ranking in ("lime", "permutation") or ranking == "auto" and (head is None or head.linear is None)
-    return not isinstance(ranking, Ranking)
+    if not isinstance(ranking, str): return not isinstance(ranking, Ranking)
+    if head is None: return ranking in ("auto", "surrogate", "lime", "permutation")
+    name = auto_ranking(head) if ranking == "auto" else ranking
+    return name in ("lime", "permutation") or name == "surrogate" and not has_limit(head)
 
 # %% ../nbs/07_features.ipynb #65dcf488
 @dataclass(frozen=True, eq=False)

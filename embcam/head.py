@@ -86,13 +86,20 @@ def _linear(
 def _moves_in_steps(
     estimator,  # Fitted scikit-learn classifier
     values: np.ndarray,  # Training values, (N, K)
-    close: float = 1e-5,  # A small step, in standard deviations
+    sections: int = 16,  # Of a way, and of the one that is looked into
+    rounds: int = 4,  # How often a section is looked into
 ) -> bool:
-    "Whether most scores that change over one standard deviation of all features stay as they are over a very small step."
-    start, spread = values[::len(values)//32 + 1], values.std(0)
-    def moved(step): return (class_scores(estimator, start + step*spread) != class_scores(estimator, start)).any(1)
-    far = moved(1.)
-    return bool(far.any() and moved(close)[far].mean() < .5)
+    "Whether most scores that change on the way from one training embedding to another stand still nearly everywhere."
+    start = np.asarray(values, float)[::len(values)//32 + 1]
+    end, t, ways = np.roll(start, len(start)//2, axis=0), np.linspace(0, 1, sections + 1)[:, None], np.arange(len(start))
+    for _ in range(rounds + 1):
+        points = start[:, None] + t*(end - start)[:, None]
+        scores = class_scores(estimator, points.reshape(-1, start.shape[1])).reshape(len(start), sections + 1, -1)
+        change = np.abs(np.diff(scores, axis=1))
+        largest = change.max(2).argmax(1)
+        start, end = points[ways, largest], points[ways, largest + 1]
+    moved = (change > 1e-14*np.abs(scores[:, 1:])).any(2)  # what is less is rounding
+    return bool(moved.any() and moved[moved.any(1)].mean() < .5)
 
 # %% ../nbs/06_head.ipynb #a36a4808
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ class Signed:
     def rank(self, ranking: Ranking, embedding: np.ndarray, head: Head, seed: int = 0, samples=None) -> Ranking:
         "The ranking with effects."
         source = ranking.name if self.weights == "auto" else self.weights
-        return add_effects(ranking, embedding, head, self.weights, seed, **(dict(samples=samples) if samples and source == "lime" else {}))
+        return add_effects(ranking, embedding, head, self.weights, seed, **(dict(samples=samples) if samples and source in ("surrogate", "lime") else {}))
 
     def build(self, embedding: np.ndarray, ranking: Ranking, top: int, head: Head, seed: int = 0) -> LinearTarget:
         "The sum of the top features times their effects."

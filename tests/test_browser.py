@@ -188,7 +188,7 @@ def play(p: Page) -> None:
     p.shot("first")
     page.wait_for_function("() => !['to come', 'being measured'].some(text => document.querySelector('.emb').innerText.includes(text))", timeout=60_000)
     text = page.locator(".emb-facts").inner_text()
-    check(f"{p.name}: stability and likeness", "two seeds share" in text and "the map of any features" in text)
+    check(f"{p.name}: stability and likeness", "this ranking is not random" in text and "the map of any features" in text)
     p.shot("first")
     p.changes("the slider of the features", p.press, "Features", "Home")
     p.changes("the paper's target", p.select, "Target", "TZZ: the rest is 0")

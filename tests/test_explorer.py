@@ -159,7 +159,7 @@ def test_linear_maps(explain, clf, logos):
 
 def test_session_assesses_like_the_explainer(explain, clf, logos):
     view, image = View(3, top=5), logos[1].images[3]
-    session, direct = Session(explain, image, "image"), Explainer(clf, top=5, samples=300)(image).trust
+    session, direct = Session(explain.replace(ranking="lime"), image, "image"), Explainer(clf, ranking="lime", top=5, samples=300)(image).trust
     slices = 0
     while not session.trust.step(view): slices += 1
     trust = session.trust(view)

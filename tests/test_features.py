@@ -4,12 +4,12 @@ import pytest
 from scipy.stats import norm
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
 from embcam.features import (EFFECTS, RANKINGS, Ranking, absent_features, add_effects, check_options, feature_count, is_stochastic, jaccard, rank_exact,
@@ -126,7 +126,7 @@ def test_exact_versus_is_the_difference_of_two_margins():
     assert (r.name, r.label, r.versus) == ("exact", "low", "high")
 
 
-@pytest.mark.parametrize("name", ["lime", "shap", "permutation"])
+@pytest.mark.parametrize("name", ["surrogate", "lime", "shap", "permutation"])
 def test_versus_is_the_difference_of_two_rankings(name):
     if name == "shap": pytest.importorskip("shap")
     one, two, both = (rank_features(E[0], FOREST, label, name, versus=versus) for label, versus in (("low", None), ("high", None), ("low", "high")))
@@ -136,7 +136,7 @@ def test_versus_is_the_difference_of_two_rankings(name):
 
 def test_auto_takes_what_suits_the_head():
     assert rank_features(E[0], head(LinearSVC())).name == "exact"
-    assert rank_features(E[0], FOREST, samples=200).name == rank_features(E[0], head(SVC(kernel="linear")), samples=200).name == "lime"
+    assert rank_features(E[0], FOREST, samples=200).name == rank_features(E[0], head(SVC(kernel="linear")), samples=200).name == "surrogate"
 
 
 @pytest.mark.parametrize("name", [n for n in RANKINGS if n != "exact"])
@@ -150,7 +150,7 @@ def test_rankings_are_repeatable_and_complete(name):
 @pytest.mark.parametrize("estimator", [SVC(), KNeighborsClassifier(), LinearSVC()], ids=lambda e: type(e).__name__)
 def test_any_head_can_be_ranked(estimator):
     h = head(estimator)
-    for name in "lime", "permutation": assert np.isfinite(rank_features(E[0], h, "high", name).weights).all()
+    for name in "surrogate", "lime", "permutation": assert np.isfinite(rank_features(E[0], h, "high", name).weights).all()
 
 
 def test_shap_of_a_head_without_trees():
@@ -216,6 +216,82 @@ def test_options_of_lime_are_known():
     check_options(lambda e, h, label, **anything: None, dict(x=1))
 
 
+# the range of the training values
+
+LOGS = {"logs": make_pipeline(FunctionTransformer(np.log1p), LogisticRegression()), "roots": make_pipeline(FunctionTransformer(np.sqrt), StandardScaler(), SVC())}
+
+
+@pytest.mark.parametrize("labels", [TWO, THREE], ids=["two", "three"])
+@pytest.mark.parametrize("name", LOGS)
+def test_no_draw_leaves_the_range(name, labels):
+    h = head(LOGS[name], labels)
+    asked = []
+
+    class Watched:  # the same head, but it keeps what it is asked
+        classes_ = h.classes
+        def __getattr__(self, name): return getattr(h.estimator, name)
+        def keep(self, ask, values):
+            asked.append(values)
+            return ask(values)
+
+        def decision_function(self, values): return self.keep(h.estimator.decision_function, values)
+
+        if hasattr(h.estimator, "predict_proba"):
+            def predict_proba(self, values): return self.keep(h.estimator.predict_proba, values)
+
+    w, beyond = Head(Watched(), SELECTED, E, labels), np.where(np.arange(14) == 7, 9, E[0])  # feature 7 lies above its range
+    low, high = np.minimum(h.training.min(0), beyond[SELECTED]), np.maximum(h.training.max(0), beyond[SELECTED])
+    for ask in RANKINGS["surrogate"], RANKINGS["lime"], RANKINGS["permutation"], EFFECTS["surrogate"], EFFECTS["lime"], EFFECTS["difference"], EFFECTS["gradient"]:
+        asked.clear()
+        assert np.isfinite(ask(beyond, w, 0)).all() and all((v >= low).all() and (v <= high).all() for v in asked) and asked
+    assert np.isfinite(rank_lime(beyond, w, 0, discretize_continuous=False, sample_around_instance=True)).all()
+
+
+def test_shap_stays_within_the_range():
+    pytest.importorskip("shap")
+    assert np.isfinite(RANKINGS["shap"](E[0], head(LOGS["logs"]), 0)).all() and np.isfinite(EFFECTS["shap"](E[0], head(LOGS["roots"]), 0)).all()
+
+
+@pytest.mark.parametrize("options", [{}, dict(discretize_continuous=False), dict(discretizer="decile"), dict(discretize_continuous=False, sample_around_instance=True)], ids=str)
+def test_forests_keep_the_bits_of_lime(options):
+    lime = pytest.importorskip("lime.lime_tabular")
+    for h in FOREST, head(ExtraTreesClassifier(20, random_state=0)):
+        explanation = lime.LimeTabularExplainer(h.training, random_state=2, **options).explain_instance(
+            h.values(E[0])[0], h.estimator.predict_proba, labels=(1,), num_features=5, num_samples=500)
+        assert dict(explanation.as_map()[1]) == dict(enumerate(rank_lime(E[0], h, 1, 2, 500, **options)))
+
+
+@pytest.mark.parametrize("name", ["surrogate", "lime", "permutation"])
+def test_constant_features_and_a_single_one(name):
+    flat = E.copy()
+    flat[:, [3, 7]] = 2
+    h = Head(LOGS["logs"].fit(flat[:, SELECTED], THREE), SELECTED, flat, THREE)
+    ranking = rank_features(flat[0], h, ranking=name)
+    for source in EFFECTS.keys() - {"exact", "shap"}:
+        effects = add_effects(ranking, flat[0], h, source).effects
+        assert np.isfinite(effects).all()
+        if source in ("difference", "gradient"): assert (effects[np.isin(ranking.features, [3, 7])] == 0).all()
+    moved = np.where(np.arange(14) == 3, 5, flat[0])  # constant in training, another value here
+    assert np.abs(EFFECTS["gradient"](moved, h, 0)).max() < 10
+    for estimator in RandomForestClassifier(5, random_state=0), SVC():
+        alone = Head(estimator.fit(E[:, [4]], TWO), np.array([4]), E, TWO)
+        r = rank_features(E[0], alone, ranking=name)
+        assert r.features.tolist() == [4] and np.isfinite(add_effects(r, E[0], alone).effects).all()
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("ask", [RANKINGS["surrogate"], RANKINGS["lime"], RANKINGS["permutation"], EFFECTS["surrogate"], EFFECTS["difference"]])
+def test_a_head_that_gives_nan_is_named(ask):
+    class Broken(RandomForestClassifier):
+        def predict_proba(self, values): return np.where(values[:, :1] > 1, np.nan, super().predict_proba(values))
+    with pytest.raises(ValueError, match="Broken gave nan as a score, within the range"): ask(E[0], head(Broken(5, random_state=0)), 0)
+
+
+def test_steps_end_at_the_range():
+    h = head(make_pipeline(FunctionTransformer(np.square), LinearSVC()), TWO)
+    for edge in E.min(0), E.max(0): np.testing.assert_allclose(EFFECTS["gradient"](edge, h, 1), 2*edge[SELECTED]*h.estimator[1].coef_[0], atol=2e-3)
+
+
 # effects
 
 @pytest.mark.parametrize("name", LINEAR)
@@ -236,7 +312,7 @@ def test_step_functions_have_no_gradient(estimator):
 
 def test_effects_belong_to_their_ranking():
     h = head(LogisticRegression())
-    for name, source in ("exact", "exact"), ("lime", "lime"), ("permutation", "difference"), ("importances", "difference"):
+    for name, source in ("exact", "exact"), ("surrogate", "surrogate"), ("lime", "lime"), ("permutation", "difference"), ("importances", "difference"):
         r = rank_features(E[0], h, "high", name)
         np.testing.assert_array_equal(add_effects(r, E[0], h).effects, in_order(EFFECTS[source](E[0], h, h.index("high")), r))
 
@@ -290,4 +366,6 @@ def test_interval_is_wilsons(hits, n):
 def test_what_is_stochastic():
     given = Ranking(np.arange(2), np.ones(2), "lime")
     assert [is_stochastic(r) for r in ("lime", "permutation", "exact", "shap", "importances", "mutual information", given)] == [True]*2 + [False]*5
-    assert is_stochastic("auto", FOREST) and not is_stochastic("auto", head(LinearSVC())) and is_stochastic(lambda *args: None)
+    assert [is_stochastic("auto", h) for h in (None, FOREST, head(LinearSVC()), head(SVC()))] == [True, False, False, True]
+    assert [is_stochastic("surrogate", h) for h in (None, FOREST, head(SVC()))] == [True, False, True] and is_stochastic("lime", FOREST)
+    assert is_stochastic(lambda *args: None)

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
-from sklearn.ensemble import ExtraTreesClassifier, GradientBoostingClassifier, HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.ensemble import AdaBoostClassifier, ExtraTreesClassifier, GradientBoostingClassifier, HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.feature_selection import SelectKBest
+from sklearn.gaussian_process import GaussianProcessClassifier
 from sklearn.linear_model import LogisticRegression, Perceptron, RidgeClassifier, SGDClassifier
 from sklearn.model_selection import GridSearchCV
-from sklearn.naive_bayes import GaussianNB
+from sklearn.naive_bayes import BernoulliNB, GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -44,7 +45,12 @@ NOT_LINEAR = [SVC(), SVC(kernel="linear"), SVC(kernel="poly"), scaled(Polynomial
               RandomForestClassifier(5), GradientBoostingClassifier(n_estimators=3), KNeighborsClassifier(), GaussianNB(), MLPClassifier(max_iter=20),
               QuadraticDiscriminantAnalysis()]
 STEPS = [RandomForestClassifier(20), RandomForestClassifier(300, n_jobs=2), ExtraTreesClassifier(20), DecisionTreeClassifier(),
-         GradientBoostingClassifier(n_estimators=5), HistGradientBoostingClassifier(max_iter=5), KNeighborsClassifier(), scaled(RandomForestClassifier(10))]
+         GradientBoostingClassifier(n_estimators=5), HistGradientBoostingClassifier(max_iter=5), KNeighborsClassifier(), scaled(RandomForestClassifier(10)),
+         AdaBoostClassifier(n_estimators=20), BernoulliNB(binarize=.5), scaled(SelectKBest(k=3), DecisionTreeClassifier(max_depth=1))]
+
+SMOOTH = [LogisticRegression(l1_ratio=1, solver="saga", C=.1), SVC(), SVC(C=1e4, gamma=5), GaussianNB(), MLPClassifier(max_iter=20), GaussianProcessClassifier(),
+          KNeighborsClassifier(weights="distance"), scaled(SelectKBest(k=3), LogisticRegression(C=1e6)), scaled(MLPClassifier(max_iter=20)),
+          make_pipeline(FunctionTransformer(np.log1p), LogisticRegression()), make_pipeline(QuantileTransformer(n_quantiles=20), LinearSVC())]
 
 
 def name(estimator): return repr(estimator).replace("\n", "")[:60]
@@ -89,9 +95,34 @@ def test_a_large_forest_on_many_features_still_moves_in_steps():
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize("estimator", [LogisticRegression(l1_ratio=1, solver="saga", C=.1), SVC(), GaussianNB(), MLPClassifier(max_iter=20),
-                                       KNeighborsClassifier(weights="distance")], ids=name)
+@pytest.mark.parametrize("estimator", SMOOTH, ids=name)
 def test_smooth_heads_are_not_called_stepwise(estimator): assert not head(estimator).stepwise
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("estimator", [LogisticRegression(C=1e12, max_iter=1000), GaussianNB(), MLPClassifier(max_iter=200, random_state=0), Perceptron()], ids=name)
+def test_saturated_heads_are_not_called_stepwise(estimator):
+    far = 100*E[:, SELECTED]
+    assert not Head(estimator.fit(far, TWO), np.arange(6), far).stepwise
+
+
+@pytest.mark.parametrize("n", [120, 400])  # beyond 255 values the thresholds of the histogram are training values themselves
+@pytest.mark.parametrize("labels", [2, 3])
+def test_boosted_histograms_move_in_steps(n, labels):
+    many = np.abs(np.random.default_rng(1).normal(size=(n, 60)))
+    classes = np.digitize(many[:, 0] + many[:, 1] - many[:, 2], np.linspace(0, 1.5, labels + 1)[1:-1])
+    assert Head(HistGradientBoostingClassifier().fit(many, classes), np.arange(60), many).stepwise
+
+
+def test_most_coefficients_zero_is_not_stepwise():
+    many = np.abs(np.random.default_rng(2).normal(size=(300, 60)))
+    h = Head(LogisticRegression(l1_ratio=1, solver="liblinear", C=.3).fit(many, many[:, :20].sum(1) > many[:, 20:40].sum(1)), np.arange(60), many)
+    assert (h.linear[0][1] == 0).any() and not h.stepwise
+
+
+def test_what_is_constant_moves_nowhere():
+    h = Head(RandomForestClassifier(5, random_state=0).fit(E[:, SELECTED], TWO), SELECTED, np.tile(E[:1], (9, 1)))
+    assert not h.stepwise and not Head(h.estimator, SELECTED, E[:1]).stepwise
 
 
 def test_a_constant_head_is_linear_and_not_stepwise():
