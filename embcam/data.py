@@ -146,6 +146,8 @@ def _frame(im: Image.Image, file: Any) -> _Pixels:
     elif im.format == "PPM" and values.dtype == np.uint16 and isinstance(args, tuple):
         values = np.round(values * (args[1] / 65535)).astype(np.uint16)  # Pillow has stretched it
     elif im.format == "JPEG2000" and values.dtype == np.uint16: values = values >> max(16 - bits, 0)  # likewise
+    elif im.format == "JPEG2000" and bits > 8 and 0 < values[..., :3].max() < 64:
+        raise ValueError(f"it is in colour with {bits} bits a channel, of which only the upper 8 can be read, and these are all but empty")
     whitest = getattr(im, "tag_v2", {}).get(262) == 0 and im.mode not in ("1", "L")  # MinIsWhite, which Pillow heeds for 8 bits only
     return _Pixels(values, bits if 8 < bits < 16 else 0, whitest)
 
@@ -191,6 +193,7 @@ def _advice(error: Exception, source: Any) -> str:
     if "below zero" in text: return "Add one offset to all images, or cut at zero: np.clip(values, 0, None)."
     if "more than 16 bits" in text: return "Divide all images by one number first, so that 65535 or 1.0 is white."
     if "bits, 0 to" in text: return "Read all images with more bits (bits=; embcam fit --bits), or save this one in the range of the others."
+    if "all but empty" in text: return "Save it as PNG or TIFF, which are read whole."
     if _is_heif(source): return 'HEIC and HEIF are read with pillow-heif: pip install "embcam[heic]".'
     if isinstance(source, (str, Path)): return "Replace the file, or leave it out (load_folder: on_error='skip')."
     return "Pass a path, the bytes of a file, a Pillow image or an array of numbers."
