@@ -22,9 +22,10 @@ from PIL import Image
 from torch import nn
 from tqdm.auto import tqdm
 
-from .data import bits_in_use, check_bits, image_sources, is_wide, open_image
+from .data import image_sources
 from .layers import (PooledStages, as_grid, choose_layers, choose_pooled, find_grids, find_stages, input_stride, like_network, network_lock, patch_grid,
                            random_input, record_activations)
+from .pixels import bits_in_use, check_bits, is_wide, open_image
 from .weights import build_network, weights_hash
 
 # %% ../nbs/04_embedding.ipynb #cc5c4749
