@@ -158,17 +158,7 @@ class ImageSet:
         if test is None: test = _split_positions(self.images, self.labels, test_size, seed)
         return self[~test], self[test]
 
-    def __repr__(self) -> str:
-        lines = [f"ImageSet of {len(self)} images in {len(self.classes)} classes"]
-        width = max([len(str(c)) for c in self.classes], default=0)
-        for c in self.classes[:SHOWN]:
-            masks = sum(m is not None for m, label in zip(self.masks, self.labels.tolist()) if label == c)
-            lines.append(f"  {str(c):{width}} {(self.labels == c).sum():6}" + (f", {masks} with masks" if masks else ""))
-        if len(self.classes) > SHOWN: lines.append(f"  and {len(self.classes) - SHOWN} classes more")
-        if self.skipped: lines.append(f"skipped because they could not be read: {len(self.skipped)}, see .skipped")
-        if said := self.own_split: lines.append(said)
-        if self.ignored: lines.append(passed_over_line(self.passed_over))
-        return "\n".join(lines)
+    def __repr__(self) -> str: return _described(self)
 
     def show(
         self,
@@ -180,10 +170,7 @@ class ImageSet:
         "Samples of each class, a row each."
         return _show(self, n, seed, size, outline)
 
-    def _repr_jpeg_(self) -> bytes:
-        buffer = io.BytesIO()
-        self.show().savefig(buffer, format="jpeg", bbox_inches="tight", dpi=80, pil_kwargs={"quality": 80})
-        return buffer.getvalue()
+    def _repr_jpeg_(self) -> bytes: return _jpeg(self.show())
 
 # %% ../nbs/00_data.ipynb #742aa1e8
 def _pick(images: "ImageSet", index):
@@ -215,6 +202,20 @@ def _positions(index: Any) -> np.ndarray:
     index = np.asarray(index)
     return index if index.size else index.astype(int)
 
+# %% ../nbs/00_data.ipynb #a6fa9cec
+def _described(images: ImageSet) -> str:
+    "Classes with their counts, and what a reader has to know besides."
+    lines = [f"ImageSet of {len(images)} images in {len(images.classes)} classes"]
+    width = max([len(str(c)) for c in images.classes], default=0)
+    for c in images.classes[:SHOWN]:
+        masks = sum(m is not None for m, label in zip(images.masks, images.labels.tolist()) if label == c)
+        lines.append(f"  {str(c):{width}} {(images.labels == c).sum():6}" + (f", {masks} with masks" if masks else ""))
+    if len(images.classes) > SHOWN: lines.append(f"  and {len(images.classes) - SHOWN} classes more")
+    if images.skipped: lines.append(f"skipped because they could not be read: {len(images.skipped)}, see .skipped")
+    if said := images.own_split: lines.append(said)
+    if images.ignored: lines.append(passed_over_line(images.passed_over))
+    return "\n".join(lines)
+
 # %% ../nbs/00_data.ipynb #d6c8a474
 def _show(images: ImageSet, n: int, seed: int, size: float, outline: bool):
     "The figure behind `ImageSet.show`."
@@ -235,6 +236,13 @@ def _show(images: ImageSet, n: int, seed: int, size: float, outline: bool):
                 ax.contour(sample.mask, levels=[.5], colors="#39d0d8", linewidths=.8)
     if more: fig.supxlabel(f"and {more} classes more", fontsize=9)
     return fig
+
+# %% ../nbs/00_data.ipynb #04bec9ae
+def _jpeg(figure) -> bytes:
+    "A figure as a notebook keeps it."
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="jpeg", bbox_inches="tight", dpi=80, pil_kwargs={"quality": 80})
+    return buffer.getvalue()
 
 # %% ../nbs/00_data.ipynb #f36933a1
 def _own_split(images: ImageSet) -> tuple[np.ndarray | None, str]:
