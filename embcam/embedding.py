@@ -24,10 +24,11 @@ from PIL import Image
 from torch import nn
 from tqdm.auto import tqdm
 
-from .data import ImageError, bits_in_use, check_bits, image_sources, is_wide, open_image
+from .data import image_sources
 from .fast import choose_precision, fast_network
 from .layers import (AdaptedNetwork, PooledStages, adapt_network, as_grid, choose_layers, choose_pooled, find_grids, find_stages, input_stride, like_network,
                            network_lock, patch_grid, random_image, record_activations)
+from .pixels import ImageError, bits_in_use, check_bits, is_wide, open_image
 from .weights import build_network, weights_hash
 
 # %% ../nbs/04_embedding.ipynb #cc5c4749
