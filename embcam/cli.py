@@ -9,6 +9,7 @@ __all__ = ['fit', 'explain', 'predict', 'evaluate', 'demo', 'explore', 'parser',
 import argparse
 import html
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -271,7 +272,7 @@ def evaluate(args) -> None:
     from embcam.classify import EmbeddingClassifier
     from embcam.evaluate import compare, grid_pointing
     from embcam.explain import Explainer
-    from embcam.files import atomic_folder
+    from embcam.files import atomic_folder, write_errors
     from embcam.masking import STRATEGIES
     images = _load_images(args.folder, args.skip_broken)
     some, metrics = _choose_images(images, args.n, args.seed, args.metrics)
@@ -279,11 +280,16 @@ def evaluate(args) -> None:
     default = Explainer(classifier, random_state=args.seed)
     rows = {"embcam's default": default} | {f"paper, {name}": Explainer.paper(classifier, name, args.seed) for name in STRATEGIES}
     rows |= {name: row for name, row in baselines(default, args.seed).items() if not (args.quick and name in COSTLY)}
-    if args.force or not Path(args.out).exists():
-        with atomic_folder(args.out, args.force, "evaluation"): pass
-    try: found = compare(rows, some, metrics, out=args.out, seed=args.seed)
+    out = Path(args.out)
+    if not out.exists():
+        with atomic_folder(out, kind="evaluation"): pass
+    if args.force: (out/"comparison.jsonl").unlink(missing_ok=True)  # the page of the earlier one stays until there is another
+    try:
+        with write_errors(out, out): found = compare(rows, some, metrics, out=out, seed=args.seed)
     except ValueError as error: raise ValueError(f"{error} Or start anew with --force.") if "other settings" in str(error) else error from None
-    found.save(args.out, "paper, TZZ", f"Maps compared on {len(some)} images")
+    with atomic_folder(out, overwrite=True, kind="evaluation") as part:
+        shutil.copy(out/"comparison.jsonl", part)
+        found.save(part, "paper, TZZ", f"Maps compared on {len(some)} images")
     print(found, found.summary()["mean"].unstack("metric")[list(metrics)].round(3).to_string(), sep="\n")
     try: print(f"grid pointing game, embcam's default: {grid_pointing(default, images, n=5, seed=args.seed)['share'].mean():.3f}, where chance is 0.25")
     except ValueError as error: print(f"no grid pointing game: {error}")

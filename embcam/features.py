@@ -21,7 +21,6 @@ from sklearn.utils import check_array
 from threadpoolctl import threadpool_limits
 
 from .head import Head, class_margins, class_scores
-from .plotting import ranking_bars
 from .surrogate import has_limit, rank_surrogate, scores_within, slopes_surrogate, value_range
 
 # %% ../nbs/07_features.ipynb #02b502d7
@@ -49,6 +48,7 @@ class Ranking:
 
     def plot(self, k: int | None = None, ax=None, names: Callable = str):
         "Bars of the first k features, hatched where a feature matters by being absent; the axes. `names` turns an id into a name."
+        from embcam.plotting import ranking_bars  # brings matplotlib, a tenth of what `embcam predict` needs to begin (benchmarks/startup.py)
         n = min(k or len(self), len(self))
         absent = None if self.absent is None else self.absent[:n]
         return ranking_bars([names(f) for f in self.features[:n].tolist()], self.weights[:n], absent, f"weight ({self.name})", ax)

@@ -87,7 +87,8 @@ def explorer_notebook(
 ) -> str:  # A notebook, JSON
     "The notebook that the server shows."
     model, folder = (None if path is None else str(Path(path).resolve()) for path in (model, folder))
-    source = f"import warnings\nfrom embcam.serve import open_explorer\nwarnings.simplefilter('ignore')\nopen_explorer({model!r}, {folder!r}{f', trusted={tuple(trusted)!r}' if trusted else ''})"
+    more = f", trusted={tuple(trusted)!r}" if trusted else ""
+    source = f"import warnings\nfrom embcam.serve import open_explorer\nwarnings.simplefilter('ignore')\nopen_explorer({model!r}, {folder!r}{more})"
     cell = dict(cell_type="code", id="explorer", metadata={}, execution_count=None, outputs=[], source=source)
     kernel = dict(display_name="Python 3", language="python", name="python3")
     return json.dumps(dict(cells=[cell], metadata=dict(kernelspec=kernel), nbformat=4, nbformat_minor=5))
