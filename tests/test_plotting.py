@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from embcam.plotting import (annotate, encode_image, explanation_figure, figure_jpeg, map_rows, mask_outline, new_figure,
+from embcam.figure import figure_jpeg, new_figure
+from embcam.plotting import (annotate, encode_image, explanation_figure, map_rows, mask_outline,
                              overlay, ranking_bars, resize, show_map, thumbnail)
 
 RNG = np.random.default_rng(0)
