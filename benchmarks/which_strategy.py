@@ -66,8 +66,8 @@ def scene(images, backbone, seed) -> tuple:
 
 def run_grid(args, heads, defects, seed) -> pd.DataFrame:
     "Mask metrics of every setting, and of the baselines that cost next to nothing."
-    rows = {name: SettingsGrid(Explainer(head, ranking="lime", random_state=seed)) for name, head in heads.items()}
-    grids = compare(rows, defects, layers=None, out=Path(args.out)/f"grid{seed}", seed=seed)
+    by_lime = {name: SettingsGrid(Explainer(head, ranking="lime", random_state=seed)) for name, head in heads.items()}
+    grids = compare(by_lime, defects, layers=None, out=Path(args.out)/f"grid{seed}", seed=seed)
     default = Explainer(heads["sqrt(N)"], random_state=seed)
     plain = {name: row for name, row in baselines(default, seed).items() if name not in COSTLY}
     frame = pd.concat([grids.frame, compare(plain, defects, layers=None, out=Path(args.out)/f"plain{seed}", seed=seed).frame])
