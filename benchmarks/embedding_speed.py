@@ -150,8 +150,8 @@ def main():
         E = right if name.startswith("torchvision") else side.embed(images.images)
         cosine = ((E*right).sum(1)/np.linalg.norm(E, axis=1)/np.linalg.norm(right, axis=1)).min()
         differ = {head: changed(right, E, train, test, np.asarray(images.labels), head) for head in HEADS}
-        whole, prepare, run = (len(files)/np.median(times[name], 0)).round(1)
-        rows.append({"side": name, "images/s": whole, "ratio": np.median(times[first][:, 0]/times[name][:, 0]).round(2), "prepare/s": prepare, "network/s": run,
+        whole, prepare, run = (len(files)/np.median(times[name], 0)).round(1).tolist()
+        rows.append({"side": name, "images/s": whole, "ratio": round(float(np.median(times[first][:, 0]/times[name][:, 0])), 2), "prepare/s": prepare, "network/s": run,
                      "cosine": round(float(cosine), 6), **{f"{head}, {kind} head": n for head, both in differ.items() for kind, n in zip(("same", "own"), both)}})
         print(rows[-1], flush=True)
     table = pd.DataFrame(rows).assign(forecasts=len(test), machine=processor())
