@@ -1,0 +1,176 @@
+"Copies that embed: the same embeddings for every kind of network, what cannot be folded, bfloat16, and forecasts that agree."
+import gc
+import json
+import warnings
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+
+from embcam import embedding as room
+from embcam import fast as fast_room
+from embcam.baselines import count_passes
+from embcam.classify import EmbeddingClassifier
+from embcam.embedding import Backbone
+from embcam.explain import Explainer
+from embcam.fast import choose_precision, fast_network
+from embcam.files import ModelError
+from embcam.logos import make_logos
+from embcam.weights import weights_hash
+
+IMAGES = list(np.random.default_rng(0).integers(0, 256, (3, 60, 50, 3)).astype(np.uint8))
+
+
+def untrained(arch, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return Backbone(arch, None, **options)
+
+
+# the same embedding
+
+KINDS = {"resnet18": 64, "squeezenet1_1": 64, "densenet121": 64, "shufflenet_v2_x0_5": 64, "convnext_tiny": 64, "swin_t": 64, "timm/vit_tiny_patch16_224": 224,
+         "timm/tf_efficientnet_lite0": 64, "googlenet": 96, "regnet_x_400mf": 64}
+
+
+@pytest.mark.parametrize("pooled", [None, "stages"])
+@pytest.mark.parametrize("arch", KINDS)
+def test_every_kind_of_network(arch, pooled):
+    backbone = untrained(arch, size=KINDS[arch], pooled=pooled, cache=False)
+    before = weights_hash(backbone.network), [p.stride() for p in backbone.network.parameters()], repr(backbone.network)
+    E = backbone.embed(IMAGES, progress=False)
+    assert all(np.allclose(backbone.trace(image).embedding, e, rtol=1e-3, atol=1e-4*abs(e).max()) for image, e in zip(IMAGES, E))
+    assert (weights_hash(backbone.network), [p.stride() for p in backbone.network.parameters()], repr(backbone.network)) == before
+    assert not any(m._forward_hooks for m in (*backbone.network.modules(), *fast_network(backbone.network)[0].modules()))
+
+
+def layers(): return nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8)
+
+
+class Pair(nn.Module):
+    "A convolution and a batch norm that are used in some other way than one behind the other."
+    def __init__(self, way):
+        super().__init__()
+        torch.manual_seed(0)
+        (self.conv, self.norm), self.way = layers(), way
+        self.norm.running_mean.normal_(), self.norm.running_var.uniform_(.5, 2), self.norm.weight.data.normal_(1, .5)
+
+    def forward(self, x): return self.way(self, x).relu().mean((2, 3))
+
+
+def twice(net, x): return (lambda y: net.norm(y) + y)(net.conv(x))
+def shared(net, x): return net.norm(net.conv(x)) + net.norm(net.conv(x.flip(3)))
+def in_place(net, x): return net.norm(net.conv(x).mul_(2))
+def between(net, x): return net.norm(net.conv(x).relu())
+def viewing(net, x): return net.norm(net.conv(x)).view(len(x), 8, -1, 1)
+def plain(net, x): return net.norm(net.conv(x))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("way", [plain, twice, shared, in_place, between, viewing])
+@pytest.mark.parametrize("change", [lambda net: net, lambda net: nn.utils.weight_norm(net.conv) and net, lambda net: nn.utils.parametrizations.weight_norm(net.conv) and net,
+                                    lambda net: net.double()])
+def test_what_cannot_be_folded_is_left(way, change):
+    net = change(Pair(way)).eval().requires_grad_(False)
+    fast, memory_format = fast_network(net, 32)
+    x = torch.randn(4, 3, 32, 32).to(net.norm.weight.dtype)
+    with torch.inference_mode(): assert torch.allclose(fast(x.to(memory_format=memory_format)), net(x), rtol=1e-3, atol=1e-4)
+    folded = not any(isinstance(m, nn.BatchNorm2d) for m in fast.modules())
+    assert folded == (way in (plain, viewing) and isinstance(net.conv._parameters.get("weight"), nn.Parameter))
+
+
+def test_norms_of_the_batch_are_left():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    assert any(isinstance(m, nn.BatchNorm2d) for m in fast_network(net, 16)[0].modules())
+
+
+def test_a_copy_is_made_once_and_goes_with_its_network():
+    net = Pair(plain).eval()
+    fast = fast_network(net, 32)[0]
+    assert fast is fast_network(net, 32)[0] is not net and fast.norm is not net.norm
+    gone = weakref.ref(fast)
+    del net, fast
+    gc.collect()
+    assert gone() is None
+
+
+def test_another_network_in_a_copy_has_another_copy():
+    backbone = Backbone(Pair(plain), size=32, target_layers=["norm"])
+    first, other = backbone.embed(IMAGES, progress=False), Pair(plain).eval()
+    nn.init.ones_(other.conv.weight)
+    assert not np.allclose(backbone.with_network(other, "other").embed(IMAGES, progress=False), first)
+    assert np.array_equal(backbone.uncached().embed(IMAGES, progress=False), first)
+
+
+def test_passes_of_both_are_counted():
+    backbone = Backbone(Pair(plain), size=32, target_layers=["norm"], cache=False)
+    with count_passes(backbone) as cost:
+        backbone.embed(IMAGES, progress=False)
+        backbone.trace(IMAGES[0])
+    assert cost["forwards"] == 4 and not any(m._forward_hooks for m in (backbone.network, fast_network(backbone.network)[0]))
+
+
+@pytest.mark.parametrize("way", ["squash", "letterbox", "crop"])
+@pytest.mark.parametrize("mean, std", [((.485, .456, .406), (.229, .224, .225)), ((.5,), (.25,))])
+def test_inputs_are_the_formula_s_to_the_bit(way, mean, std):
+    backbone = Backbone(Pair(plain), size=32, target_layers=["norm"], resize=way, mean=mean, std=std)
+    x, frame = backbone.prepare(IMAGES[0])
+    square, padding = frame.square(IMAGES[0])
+    right = (square.astype(np.float32)/255 - np.float32(mean))/np.float32(std)
+    right[padding] = 0
+    assert np.array_equal(x.numpy(), right.transpose(2, 0, 1)) and x.is_contiguous()
+
+
+# bfloat16
+
+@pytest.fixture(scope="module")
+def logos(): return make_logos(40, seed=0, progress=False).split(seed=0)
+
+
+@pytest.mark.parametrize("estimator", [LogisticRegression(max_iter=500), RandomForestClassifier(50, random_state=0)])
+def test_one_forecast_in_bfloat16(estimator, logos):
+    train, test = logos
+    backbone = Backbone(size=64, pooled="stages", precision="bfloat16")
+    clf = EmbeddingClassifier(backbone, estimator, progress=False).fit(train)
+    explain, forecasts = Explainer(clf), clf.predict(test)
+    alone = EmbeddingClassifier.from_fitted(backbone.uncached(), clf.estimator_, clf.selected_, clf.background_, clf.labels_)
+    for image, label, p in zip(test.images, forecasts, clf.predict_proba(test)):
+        ex = explain(image)
+        assert ex.prediction == label == alone.predict([image])[0] and np.allclose(list(ex.probabilities.values()), p, atol=1e-6)
+    E, exact = backbone.embed(test, progress=False), Backbone(size=64, pooled="stages").embed(test, progress=False)
+    cosine = (E*exact).sum(1)/np.linalg.norm(E, axis=1)/np.linalg.norm(exact, axis=1)
+    assert .99 < cosine.min() < 1 and E.dtype == np.float32
+
+
+def test_precision_is_part_of_the_recipe(tmp_path, logos):
+    exact, rough = (Backbone(size=64, precision=precision) for precision in ("float32", "bfloat16"))
+    assert exact.fingerprint == Backbone(size=64).fingerprint != rough.fingerprint and "bfloat16" in repr(rough)
+    assert Backbone.from_recipe(json.loads(json.dumps(rough.recipe)), "auto").fingerprint == rough.fingerprint
+    old = {name: value for name, value in exact.recipe.items() if name != "precision"}
+    assert Backbone.from_recipe(old, "auto").precision == "float32"
+    clf = EmbeddingClassifier(rough, LogisticRegression(max_iter=500), progress=False).fit(logos[0])
+    clf.save(tmp_path/"model")
+    again = EmbeddingClassifier.load(tmp_path/"model")
+    assert again.backbone.precision == "bfloat16" and (again.predict(logos[1]) == clf.predict(logos[1])).all()
+    with pytest.raises(ModelError, match="belongs to a backbone with precision bfloat16, not float32"): EmbeddingClassifier.load(tmp_path/"model", backbone=exact)
+    record = json.loads((tmp_path/"model"/"model.json").read_text())
+    assert record["backbone"]["precision"] == "bfloat16"
+
+
+def test_auto_asks_the_processor(monkeypatch):
+    for native, precision in (True, "bfloat16"), (False, "float32"):
+        monkeypatch.setattr(fast_room, "native_bfloat16", lambda device, native=native: native)
+        assert Backbone(Pair(plain), size=32, target_layers=["norm"], precision="auto").precision == precision
+    assert room.choose_precision(Pair(plain).eval(), 32, "auto", torch.device("cpu")) == "float32"
+
+
+def test_networks_that_do_not_run_in_bfloat16(monkeypatch):
+    monkeypatch.setattr(fast_room, "native_bfloat16", lambda device: True)
+    net = Pair(lambda net, x: net.norm(net.conv(x)) @ torch.ones(16, 16)).eval()
+    assert choose_precision(net, 32, "auto", torch.device("cpu")) == "float32"
+    with pytest.raises(ValueError, match="Pair does not run in bfloat16: pass precision='float32'"): Backbone(net, size=32, target_layers=["norm"], precision="bfloat16")
+    with pytest.raises(ValueError, match="precision='half': choose 'float32', 'bfloat16', 'auto'"): Backbone(net, size=32, target_layers=["norm"], precision="half")
