@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['list_images', 'Ledger', 'cut_parts', 'open_run', 'finished', 'EmbedPart', 'run_parts', 'embed_folder', 'ExplainPart',
-           'explain_files']
+           'explain_files', 'PagePart', 'explain_to_pages']
 
 # %% ../nbs/25_scale.ipynb #6a296315
 import hashlib
@@ -120,21 +120,21 @@ def cut_parts(
             digests = pool.map(_digest, [path for _, path, _ in chunk])
             if new := [(*file, digest) for file, digest in zip(chunk, digests) if ledger.is_new(digest, file[2])]: yield _as_part(new)
 
-# %% ../nbs/25_scale.ipynb #f9311758
+# %% ../nbs/25_scale.ipynb #48fdff2e
 def open_run(
     out: str | Path,  # Folder to make, or to go on with
-    settings: dict,  # How rows are made, JSON-able; "kind" is what the folder holds
+    settings: dict,  # How rows are made, JSON-able; "rows" is what they are
     force: bool = False,  # Start anew
 ) -> Path:  # Where the parts go
     "Make the folder of a run, or find the one that an earlier run left; ValueError if that had other settings."
-    out, kind = Path(out), settings["kind"]
+    out, kind = Path(out), f"table of {settings['rows']}"
     check_writable(out, True, kind)
     if force or not out.exists():
         with atomic_folder(out, force, kind) as new: (new/"run.json").write_text(json.dumps(settings, indent=1), encoding="utf-8")
     there = json.loads((out/"run.json").read_text(encoding="utf-8"))
     if other := [f"{name}={there.get(name)!r}, now {value!r}" for name, value in json.loads(json.dumps(settings)).items() if there.get(name) != value]:
         raise ValueError(f"{out} was made with other settings ({'; '.join(other)}): choose another folder, or start anew with force=True (--force).")
-    folder = out/f"{kind}.parquet"
+    folder = out/f"{settings['rows']}.parquet"
     folder.mkdir(exist_ok=True)
     for rest in folder.glob(".*.part"): rest.unlink(missing_ok=True)  # of a run that was killed
     return folder
@@ -337,10 +337,10 @@ def embed_folder(
     progress: bool = True,  # Show a progress bar
     **engine,  # engine, workers and address, as for `run_parts`
 ) -> Ledger:  # What became of each image
-    "Embed a folder into `out/images.parquet`, and list broken images in `out/errors.parquet`. The same call again goes on where the first one stopped."
+    "Embed a folder into `out/embeddings.parquet`, and list broken images in `out/errors.parquet`. The same call again goes on where the first one stopped."
     _check_engine(engine.get("engine", "local"), engine.get("workers"), engine.get("address"))
     backbone, head = (model, None) if isinstance(model, Backbone) else (model.backbone, model.head_)
-    files, settings = list_images(folder), dict(kind="images") | _settings_of(backbone, head)
+    files, settings = list_images(folder), dict(rows="embeddings") | _settings_of(backbone, head)
     work = EmbedPart(open_run(out, settings, force), settings, backbone.uncached(), head, batch_size)
     return _do_all(work, files, part_size, "embedding" if progress else None, **engine)
 
@@ -431,8 +431,42 @@ def explain_files(
     _check_engine(engine.get("engine", "local"), engine.get("workers"), engine.get("address"))
     c, asked = explainer.classifier, dict(label=label, versus=versus)
     how = {name: str(getattr(explainer, name)) for name in ("target", "ranking", "top", "method", "random_state", "samples", "limits")}
-    settings = dict(kind="explanations") | _settings_of(c.backbone, c.head_) | how | {name: str(value) for name, value in asked.items()}
+    settings = dict(rows="explanations") | _settings_of(c.backbone, c.head_) | how | {name: str(value) for name, value in asked.items()}
     work = ExplainPart(open_run(out, settings, force), settings, explainer, asked)
     ledger = _do_all(work, files, part_size, "explaining" if progress else None, **engine)
     _write_index(Path(out), f"{ledger.before + ledger.now:,} images explained: {explainer.spec.name}, {explainer.method}")
     return ledger
+
+# %% ../nbs/25_scale.ipynb #428d3a2a
+@dataclass(frozen=True, eq=False)
+class PagePart:
+    "Explains the images of a part, and writes a folder for each."
+    out: Path  # Where the folders go
+    explainer: Explainer  # Explains
+    asked: dict  # label and versus
+
+    @property
+    def device(self) -> str: return self.explainer.classifier.backbone.device.type
+
+    def __call__(self, part):
+        "Write the folders; the Arrow table holds a link, a caption and a PNG for each."
+        entries = []
+        for file in part.to_pylist():
+            ex = self.explainer(file["path"], name=file["picture"], **self.asked)
+            combined = ex.maps.limited(240)["combined"]
+            image = encode_image(overlay(resize(ex.image, combined.shape), combined), "PNG")
+            entries.append(dict(caption=f"{ex.name}: {ex.summary}", link=f"{ex.save(self.out, overwrite=True).name}/index.html", image=image))
+        return need_extra("pyarrow", "scale").Table.from_pylist(entries)
+
+
+def explain_to_pages(
+    images: dict,  # {name: path}
+    out: Path,  # Folder to write into
+    explainer: Explainer,  # Explains
+    asked: dict,  # label and versus
+    **engine,  # engine, workers and address, as for `run_parts`
+) -> list[dict]:  # Caption, link and image (h, w, 3) of each, for `report.index_page`
+    "A folder for each image, by an engine."
+    parts = (_as_part([(name, str(path), None, None)]) for name, path in images.items())
+    entries = [entry for answer in run_parts(PagePart(out, explainer, asked), parts, **engine) for entry in answer.to_pylist()]
+    return [entry | dict(image=open_image(entry["image"])) for entry in sorted(entries, key=lambda entry: entry["link"])]

@@ -34,7 +34,7 @@ def is_table(
     "Whether `load_table` would open it: Parquet by its path, or a table of pyarrow or pandas with a column of embeddings."
     if isinstance(source, (str, Path)):
         path = Path(source)
-        return path.suffix == ".parquet" or (path/"images.parquet").is_dir() or any(path.glob("*.parquet"))
+        return path.suffix == ".parquet" or (path/"embeddings.parquet").is_dir() or any(path.glob("*.parquet"))
     return "embedding" in getattr(source, "column_names", getattr(source, "columns", ()))
 
 
@@ -42,7 +42,7 @@ def _dataset(table):
     "A path, a table of pyarrow or one of pandas as a data set of pyarrow."
     pa, dataset = need_extra("pyarrow", "scale"), need_extra("pyarrow.dataset", "scale")
     if not isinstance(table, (str, Path)): return dataset.dataset(table if isinstance(table, pa.Table) else pa.Table.from_pandas(table, preserve_index=False))
-    path = Path(table)/"images.parquet" if (Path(table)/"images.parquet").is_dir() else Path(table)
+    path = Path(table)/"embeddings.parquet" if (Path(table)/"embeddings.parquet").is_dir() else Path(table)
     if not path.exists(): raise FileNotFoundError(f"{path}: no such table. embcam embed makes one.")
     if path.is_dir() and not any(path.glob("*.parquet")): raise ValueError(f"{path} holds no rows.")
     return dataset.dataset(path, format="parquet")
