@@ -30,6 +30,7 @@ from .embedding import Backbone
 from .features import Ranking, select_features
 from .files import ModelError, damage_named, read_model, write_model
 from .head import Head
+from .tables import fit_table, is_table
 from .weights import WeightsError
 
 # %% ../nbs/11_classify.ipynb #f3f1c2c8
@@ -81,7 +82,8 @@ class EmbeddingClassifier(ClassifierMixin, BaseEstimator):
         return self.backbone.embed(X, progress=self.progress)
 
     def fit(self, X, y=None):
-        "Fit on images (ImageSet, list of paths or arrays) or embeddings; an ImageSet brings its own labels."
+        "Fit on images (ImageSet, list of paths or arrays), embeddings, or a table of `embcam embed`; an ImageSet and a table bring their own labels."
+        if y is None and is_table(X): return fit_table(self, X)
         labels = np.asarray(getattr(X, "labels", None) if y is None else y)
         if labels.ndim != 1 or len(labels) != len(X):
             raise ValueError(f"{len(X)} images need as many labels, not an array of shape {labels.shape}.")
