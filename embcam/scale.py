@@ -279,7 +279,8 @@ def _cluster(workers: int | None, address: str | None) -> Iterator:
     if ray.is_initialized(): yield ray
     else:
         options = dict(address=address) if address else dict(address="local", num_cpus=workers, include_dashboard=False)
-        ray.init(log_to_driver=False, logging_level="warning", **options)
+        try: ray.init(log_to_driver=False, logging_level="warning", **options)
+        except Exception as error: raise ConnectionError(f"Ray {f'at {address}' if address else 'on this machine'} does not answer ({error}). The local engine needs no Ray.") from error
         try: yield ray
         finally: ray.shutdown()
 

@@ -235,7 +235,7 @@ def test_explanations_without_pages(photos, tmp_path, classifier):
     drawn = np.asarray(Image.open(io.BytesIO(row.maps["combined"])))
     assert np.array_equal(drawn, np.round(255*ex.maps.limited(240)["combined"]).astype(np.uint8))
     page = json.loads((out/"pages"/row.pages).read_text()[len("pages("):-1])[row.sha256]
-    assert ex.name in page and f"src=\"pages/" not in page
+    assert ex.name in page and "src=\"pages/" not in page
     assert all(name in (out/"index.html").read_text() for name in (files[0][0], row.pages))
 
 
@@ -263,39 +263,32 @@ def test_table_of_another_network(photos, tmp_path, backbone):
 def ray():
     ray = pytest.importorskip("ray")
     pytest.importorskip("ray.data")
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import the tests
     yield ray
     ray.shutdown()
 
 
-def test_ray_and_loop_give_the_same_bits(ray, photos, tmp_path, classifier):
+@pytest.fixture(scope="module")
+def two_cores(ray): ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+
+
+def test_ray_and_loop_give_the_same_bits(two_cores, photos, tmp_path, classifier):
     (photos/"broken.png").write_bytes(b"no image")
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    try: ledgers = [embed(photos, tmp_path/engine, classifier, engine=engine) for engine in ("local", "ray")]
-    finally: ray.shutdown()
+    ledgers = [embed(photos, tmp_path/engine, classifier, engine=engine) for engine in ("local", "ray")]
     assert ledgers[0].errors == ledgers[1].errors and ledgers[1].now == 60
     assert same(rows(tmp_path/"local"), rows(tmp_path/"ray"))
     assert all((tmp_path/"ray"/DATA/file.name).read_bytes() == file.read_bytes() for file in (tmp_path/"local"/DATA).iterdir())
 
 
-def test_ray_explains_as_the_loop(ray, photos, tmp_path, classifier):
+def test_ray_explains_as_the_loop(two_cores, photos, tmp_path, classifier):
     files, explainer = list(list_images(photos))[:6], Explainer(classifier)
     for engine in ("local", "ray"): explain_files(files, tmp_path/engine, explainer, part_size=2, progress=False, engine=engine)
     assert rows(tmp_path/"local", "explanations.parquet").maps.tolist() == rows(tmp_path/"ray", "explanations.parquet").maps.tolist()
     assert (tmp_path/"local"/"index.html").read_bytes() == (tmp_path/"ray"/"index.html").read_bytes()
 
 
-def test_kill_of_everything_under_ray(ray, photos, tmp_path, capsys):
-    out, line = tmp_path/"out", command(photos, tmp_path/"out", "--engine", "ray", "--workers", "2")
-    done = kill_in_the_middle(line, out)
-    time.sleep(3)  # workers of the dead cluster may finish a part
-    assert main(line[3:]) == 0
-    found = rows(out)
-    assert done <= len(found) == 60 and found.sha256.is_unique
-    assert main(command(photos, tmp_path/"whole")[3:]) == 0 and same(found, rows(tmp_path/"whole"))
-
-
 class Deadly:
-    "Work that kills its own process, or removes a node, at the third part; once."
+    "Work that kills its own process at the third part, once."
     def __init__(self, work, flag): self.work, self.flag, self.folder = work, flag, work.folder
     def __call__(self, part):
         if len(list(self.folder.glob("part-*"))) >= 2 and not self.flag.exists():
@@ -304,7 +297,7 @@ class Deadly:
         return self.work(part)
 
 
-def test_kill_of_a_worker(ray, photos, tmp_path, backbone, monkeypatch):
+def test_kill_of_a_worker(two_cores, photos, tmp_path, backbone, monkeypatch):
     import embcam.scale as scale
     on_ray = scale._on_ray
     monkeypatch.setattr(scale, "_on_ray", lambda work, *rest: on_ray(Deadly(work, tmp_path/"killed"), *rest))
@@ -314,8 +307,20 @@ def test_kill_of_a_worker(ray, photos, tmp_path, backbone, monkeypatch):
     assert same(rows(tmp_path/"out"), rows(tmp_path/"whole"))
 
 
+def test_kill_of_everything_under_ray(ray, photos, tmp_path, capsys):
+    ray.shutdown()  # the commands start their own
+    out, line = tmp_path/"out", command(photos, tmp_path/"out", "--engine", "ray", "--workers", "2")
+    done = kill_in_the_middle(line, out)
+    time.sleep(3)  # workers of the dead cluster may finish a part
+    assert main(line[3:]) == 0
+    found = rows(out)
+    assert done <= len(found) == 60 and found.sha256.is_unique
+    assert main(command(photos, tmp_path/"whole")[3:]) == 0 and same(found, rows(tmp_path/"whole"))
+
+
 def test_loss_of_a_node(ray, photos, tmp_path, backbone, monkeypatch):
     from ray.cluster_utils import Cluster
+    ray.shutdown()
     cluster = Cluster(initialize_head=True, head_node_args=dict(num_cpus=1, include_dashboard=False))
     second = cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
