@@ -4,8 +4,9 @@ python benchmarks/scale.py [--n 2000] [--many 100000] [--skip-ray] [--csv nbs/re
 
 Drawn logos of 224 px, EfficientNet-Lite0 with four stages, one thread for each worker. The loop and Ray embed the same folder with as many
 workers as there are cores (the loop: as many processes, each with its share of the folder), in turn, so that both meet the same load of the
-machine. Both are timed whole, imports, network and Ray's start included, and once more without the start (Ray's workers are taken
-to need as long as the loop). Memory: the resident size of the driver over a folder of many tiny files, after each fifth of them, with a worker that only counts.
+machine. Both are timed whole, imports, network and Ray's start included, and once more without the start, where Ray's workers are taken to
+need as long as the loop. Core seconds count what processes used, whatever else the machine did. Memory: the resident size of the driver over
+a folder of many tiny files, after each fifth of them, with a worker that only counts.
 """
 import argparse
 import csv
@@ -20,7 +21,7 @@ from time import perf_counter
 import numpy as np
 from PIL import Image
 
-from embcam.classify import EmbeddingClassifier
+from embcam.classify import HEADS, EmbeddingClassifier
 from embcam.embedding import Backbone
 from embcam.explain import Explainer
 from embcam.logos import make_logos
@@ -32,9 +33,15 @@ from embcam.scale import embed_folder
 embed_folder(sys.argv[1], sys.argv[2], Backbone(pooled='stages', cache=False), part_size=64, progress=False)"""
 
 
+def seconds() -> np.ndarray:
+    "By the clock, and on the cores: of this process and of those that have ended."
+    used = os.times()
+    return np.array([perf_counter(), sum(used[:4])])
+
+
 def write(folder: Path, n: int, shares: int, size: int = 224) -> None:
     "Drawn logos as PNG, dealt out to folders of equal size."
-    some = make_logos(min(n, 200), seed=0, size=size).images
+    some = make_logos(min(n, 200), seed=0, size=size, progress=False).images
     for i in range(n):
         path = folder/f"share-{i % shares}"/f"{i:06}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,17 +50,17 @@ def write(folder: Path, n: int, shares: int, size: int = 224) -> None:
         Image.fromarray(image).save(path, compress_level=1)
 
 
-def loop(folder: Path, out: Path, shares: int) -> float:
-    "Seconds of one plain loop for each core, side by side, imports included."
-    start = perf_counter()
+def loop(folder: Path, out: Path, shares: int) -> np.ndarray:
+    "Seconds by the clock and on the cores of one plain loop for each core, side by side, imports included."
+    start = seconds()
     jobs = [subprocess.Popen([sys.executable, "-c", LOOP, str(folder/f"share-{i}"), str(out/f"{i}")], env=os.environ | dict(OMP_NUM_THREADS="1")) for i in range(shares)]
     codes = [job.wait() for job in jobs]
     if any(codes): raise SystemExit("a loop failed")
-    return perf_counter() - start
+    return seconds() - start
 
 
-def started(out: Path) -> float:
-    "Seconds that the loop's process takes before its first image: imports and network."
+def started(out: Path) -> np.ndarray:
+    "The same of a process that has no image to embed: imports and network."
     empty = out/"none"
     (empty/"share-0").mkdir(parents=True)
     return loop(empty, out/"start", 1)
@@ -104,36 +111,39 @@ def main():
     parser.add_argument("--skip-ray", action="store_true")
     parser.add_argument("--csv")
     args = parser.parse_args()
-    cores, backbone, found = len(os.sched_getaffinity(0)), Backbone(pooled="stages", cache=False), {}
-    print(f"{platform.processor() or platform.machine()}, {cores} cores, load {os.getloadavg()[0]:.1f}, one thread each")
+    cores, found = len(os.sched_getaffinity(0)), {}
+    print(f"{platform.machine()}, {cores} cores, load {os.getloadavg()[0]:.1f}, one thread each")
     with tempfile.TemporaryDirectory() as home:
         home = Path(home)
+        for engine in ["local", *([] if args.skip_ray else ["ray"])]:
+            sizes = memory(home/"many", args.many, engine)
+            found[f"driver, {engine}: bytes per image"] = (sizes[-1] - sizes[1])*2**20/(args.many*.8)
+            print(f"driver's memory, {engine}, before and after each fifth of {args.many:,} tiny images: {', '.join(f'{size:.0f}' for size in sizes)} MiB", flush=True)
         write(home/"photos", args.n, cores)
-        begun = None if args.skip_ray else start_ray(cores)
-        start, loops, rays = started(home), [], []
+        backbone, start = Backbone(pooled="stages", cache=False), started(home)
+        loops, rays, begun = [], [], None if args.skip_ray else start_ray(cores)
         for i in range(args.rounds):
             loops.append(loop(home/"photos", home/f"loop-{i}", cores))
             if args.skip_ray: continue
             rays.append(begun + with_ray(backbone, home/"photos", home/f"ray-{i}", cores))
-            print(f"round {i}: loop {loops[-1]:.1f} s, {start:.1f} s of it to start; Ray {rays[-1]:.1f} s, {begun:.1f} s of it to start; load {os.getloadavg()[0]:.1f}", flush=True)
-        found |= {"images": args.n, "cores": cores, "images per second and core": args.n/(min(loops) - start)/cores}
+            print(f"round {i}: loop {loops[-1][0]:.1f} s, {start[0]:.1f} s of it to start; Ray {rays[-1]:.1f} s, {begun:.1f} s of it to start", flush=True)
+        (wall, core), ready = np.min(loops, 0), start[0]
+        found |= {"images": args.n, "cores": cores, "images per second": args.n/(wall - ready), "core seconds per image": (core - cores*start[1])/args.n}
         if rays:
-            once = (min(rays) - begun - start)/(min(loops) - start)
-            found |= {"Ray over loop, whole run": min(rays)/min(loops), "Ray over loop, once started": once, "seconds to start Ray": begun}
+            once = (min(rays) - begun - ready)/(wall - ready)
+            found |= {"Ray over loop, whole run": min(rays)/wall, "Ray over loop, once started": once, "seconds to start Ray": begun}
         size = sum(f.stat().st_size for f in home.glob("loop-0/*/embeddings.parquet/*"))
         found |= {"bytes of embedding": size/args.n, "bytes of image": np.mean([f.stat().st_size for f in (home/"photos").rglob("*.png")])}
-        begun = perf_counter()
+        begun = seconds()
         list(cut_parts(list_images(home/"photos"), Ledger({}), 256))
-        found["images hashed per second"] = args.n/(perf_counter() - begun)
-        logos = make_logos(120, seed=1)
-        explainer, begun = Explainer(EmbeddingClassifier(backbone, progress=False).fit(logos)), perf_counter()
-        explain_files(list(list_images(home/"photos"))[:32], home/"explained", explainer, progress=False)
-        found["seconds of explanation, forest"] = (perf_counter() - begun)/32
-        found["bytes of explanation"] = sum(f.stat().st_size for f in (home/"explained").rglob("*") if f.is_file())/32
-        for engine in ["local", *([] if args.skip_ray else ["ray"])]:
-            sizes = memory(home/"many", args.many, engine)
-            found[f"driver, {engine}: bytes per image"] = (sizes[-1] - sizes[1])*2**20/(args.many*.8)
-            print(f"driver's memory, {engine}, before and after each fifth of {args.many:,} tiny images: {', '.join(f'{size:.0f}' for size in sizes)} MiB")
+        found["core seconds of hashing per image"] = (seconds() - begun)[1]/args.n
+        logos, few = make_logos(120, seed=1, progress=False), list(list_images(home/"photos"))[:8]
+        for head in ("forest", "logistic"):
+            make, n_features = HEADS[head]
+            explainer, begun = Explainer(EmbeddingClassifier(backbone, make(), n_features, progress=False).fit(logos)), seconds()
+            explain_files(few, home/head, explainer, progress=False)
+            found[f"core seconds per explanation, {head}"] = (seconds() - begun)[1]/len(few)
+        found["bytes of explanation"] = sum(f.stat().st_size for f in (home/"logistic").rglob("*") if f.is_file())/len(few)
     for name, value in found.items(): print(f"{name}: {value:.4g}")
     if args.csv:
         with open(args.csv, "w", newline="") as file: csv.writer(file).writerows([("what", "value"), *((name, f"{value:.4g}") for name, value in found.items())])
