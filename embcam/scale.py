@@ -149,7 +149,7 @@ def _write_part(
     "Write the rows of a part, whole or not at all."
     name = hashlib.sha256("".join(map(str, part["sha256"].to_pylist())).encode()).hexdigest()[:16]
     with atomic_file(folder/f"part-{name}.parquet") as temporary:
-        need_extra("pyarrow.parquet", "scale").write_table(table.replace_schema_metadata({"embcam": json.dumps(settings)}), temporary, compression="zstd")
+        need_extra("pyarrow.parquet", "scale").write_table(table.replace_schema_metadata({"embcam": json.dumps(settings)}), temporary, compression="zstd", use_dictionary=False)
 
 # %% ../nbs/25_scale.ipynb #6e0af5bb
 def finished(
@@ -280,7 +280,8 @@ def _cluster(workers: int | None, address: str | None) -> Iterator:
     else:
         options = dict(address=address) if address else dict(address="local", num_cpus=workers, include_dashboard=False)
         try: ray.init(log_to_driver=False, logging_level="warning", **options)
-        except Exception as error: raise ConnectionError(f"Ray {f'at {address}' if address else 'on this machine'} does not answer ({error}). The local engine needs no Ray.") from error
+        except Exception as error:  # Ray raises a bare one where it does not start
+            raise ConnectionError(f"No Ray {f'at {address}' if address else 'on this machine'}: {error} The local engine needs none.") from error
         try: yield ray
         finally: ray.shutdown()
 
