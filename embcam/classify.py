@@ -31,6 +31,7 @@ from .embedding import Backbone
 from .features import Ranking, select_features
 from .files import ModelError, damage_named, read_model, write_model
 from .head import Head, _steps
+from .tables import fit_table, is_table
 from .weights import WeightsError
 
 # %% ../nbs/11_classify.ipynb #f3f1c2c8
@@ -148,7 +149,8 @@ class EmbeddingClassifier(ClassifierMixin, BaseEstimator):
         return self.backbone.embed(X, progress=self.progress) if table is None else table
 
     def fit(self, X, y=None, **fit_params):
-        "Fit on images (ImageSet, list of paths or arrays) or embeddings; an ImageSet brings its own labels. `fit_params` go to the estimator."
+        "Fit on images (ImageSet, list of paths or arrays), embeddings, or a table of `embcam embed`; the first and the last bring labels."
+        if y is None and is_table(X): return fit_table(self, X, **fit_params)
         labels = _labels_of(X, y)
         names, codes = np.unique(labels, return_inverse=True)
         estimator = _unfitted(self.estimator, names, self.random_state)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SHOWN', 'SUFFIXES', 'MARK', 'Sample', 'apportion', 'check_labels', 'ImageSet', 'passed_over_line', 'image_sources',
-           'image_names', 'image_files', 'holds_masks', 'load_folder']
+           'image_names', 'image_files', 'class_folders', 'holds_masks', 'load_folder']
 
 # %% ../nbs/00_data.ipynb #17621469
 import hashlib
@@ -430,7 +430,7 @@ def _split_folders(top: Path) -> list[Path]:
     return split
 
 # %% ../nbs/00_data.ipynb #7696dfcd
-def _layout(root: Path) -> list[_ClassFolder]:
+def class_folders(root: Path) -> list[_ClassFolder]:
     "The class folders of `root`, with part and masks."
     if not root.exists(): raise FileNotFoundError(f"{root}: no such folder. Check the name.")
     if not root.is_dir(): raise NotADirectoryError(f"{root} is a file. load_folder wants a folder with a folder per class.")
@@ -510,7 +510,7 @@ def _warn_of_copies(images: list[Path], labels: list[str]) -> None:
 # %% ../nbs/00_data.ipynb #aa644011
 def _list_classes(root: Path) -> tuple:  # (images, labels, masks, parts), a list each, and what was passed over
     "Find the images below `root`."
-    classes, found = _layout(root), []
+    classes, found = class_folders(root), []
     ignored = _outside(root, classes)
     for c in classes:
         files, others = image_files(c.path)
