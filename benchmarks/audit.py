@@ -83,7 +83,8 @@ def labels(backbone, images, args):
         doubts = judge_labels(classifier, E, given, groups, progress=False)
         hit = doubts["position"].isin(wrong)
         values.append(average_precision_score(hit, doubts["score"]))
-        print(f"labels, seed {seed}: average precision {values[-1]:.3f}; {doubts['suspect'].sum()} suspects, {(hit & doubts['suspect']).sum()} of {len(wrong)} errors among them", flush=True)
+        among = f"{doubts['suspect'].sum()} suspects, {(hit & doubts['suspect']).sum()} of {len(wrong)} errors among them"
+        print(f"labels, seed {seed}: average precision {values[-1]:.3f}; {among}", flush=True)
     print(f"labels: mean average precision {np.mean(values):.3f}, where chance is .03", flush=True)
 
 
@@ -131,12 +132,14 @@ def main():
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--shares", type=float, nargs="+", default=[.9, .5], help="of the class that carry the mark")
+    parser.add_argument("--n", type=int, help="only so many of the images, drawn by seed 0")
     parser.add_argument("--out", help="begin of the name of a folder for the page of the unmarked set")
     parser.add_argument("--cache")
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.name = "logos" if args.folder == "logos" else "folder"
     images = make_logos(880, seed=0, progress=False) if args.folder == "logos" else load_folder(args.folder, progress=False)
+    if args.n: images = images[np.sort(np.random.default_rng(0).permutation(len(images))[:args.n])]
     backbone = Backbone(pooled="stages", cache=args.cache or True)
     print(f"{args.folder}: {len(images)} images, {backbone}", flush=True)
     for part in args.parts: globals()[part](backbone, images, args)

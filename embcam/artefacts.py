@@ -45,9 +45,9 @@ def hot_places(
     peaks = np.argwhere((maximum_filter(mean, 3) == mean) & (mean > 0))
     return [tuple(cell) for cell in sorted(peaks.tolist(), key=lambda cell: -mean[tuple(cell)])[:most]]
 
-# %% ../nbs/20_artefacts.ipynb #2ba03f00
+# %% ../nbs/20_artefacts.ipynb #2f278bce
 _SIDE = 128  # side of the images in the stack, pixels
-_STEADY = .45  # spread within the upper quarter over the spread among all images
+_STEADY = .35  # spread within the upper quarter over the spread among all images
 _LEAST = 20  # steady pixels that make a region
 _REACH = 2.5  # cells around a hot place that are looked at
 
@@ -84,8 +84,8 @@ def steady_box(
     top, left = window[0].start, window[1].start
     return x0 + left, y0 + top, x1 + left, y1 + top
 
-# %% ../nbs/20_artefacts.ipynb #4ea3e288
-_LIKE = .35  # difference from the typical look, in standard deviations among all images
+# %% ../nbs/20_artefacts.ipynb #02de5b7f
+_LIKE = .5  # difference from the typical look, in standard deviations among all images
 _OFTEN = 3  # times as frequent in the class as elsewhere
 _FEWEST = 5  # images of the class
 
@@ -120,7 +120,7 @@ class Artefact:
         return (f"Artefact of {self.label!r}: {self.shows.sum()} images, {self.inside:.0%} of the class, {self.outside:.0%} of the others; "
                 f"box {x0} {y0} {x1} {y1}; AUC {self.auc_with:.3f}, blurred out {self.auc_without:.3f}")
 
-# %% ../nbs/20_artefacts.ipynb #998aa862
+# %% ../nbs/20_artefacts.ipynb #af1af682
 def _candidate(stack: np.ndarray, shares: np.ndarray, mine: np.ndarray, cell: tuple) -> tuple | None:
     "What is steady at a hot place, found a second time from the images that show it: box, and who shows it."
     window, upper = _window(cell, shares.shape[1:]), max(_FEWEST, len(mine)//4)
@@ -128,7 +128,7 @@ def _candidate(stack: np.ndarray, shares: np.ndarray, mine: np.ndarray, cell: tu
     for _ in range(2):
         if (box := steady_box(stack, leaning, window)) is None: return None
         shows = who_shows(stack, box, leaning)
-        leaning = np.intersect1d(np.flatnonzero(shows), mine)
+        leaning = mine[shows[mine]]
         if len(leaning) < _FEWEST: return None
     return box, shows
 

@@ -225,14 +225,17 @@ class Audit:
     def __repr__(self): return "\n".join(self.summary())
     def _repr_html_(self): return "<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in self.summary()) + "</ul>"
 
-# %% ../nbs/20_audit.ipynb #d6ef4f94
+# %% ../nbs/20_audit.ipynb #a9d36abc
+_NO_ARTEFACT = "No artefact: nothing that one class shows at one place, nearly the same in many images, and that its maps lean on."
+
+
 def _summary(a: Audit) -> list[str]:
     "What was found, a sentence for each part."
     first = f"{len(a.images)} images, {len(np.unique(a.explained.predicted))} predicted classes, {len(a.strategies)} strategies."
     lines = [first]
-    lines += [f"Artefact: {artefact!r}." for artefact in a.found] or ["No artefact: nothing that one class shows at one place, nearly the same in many images, and that its maps lean on."]
-    doubtful = f"{len(a.labels)} labels are contradicted with confidence, first {a.labels['picture'][0]}: given {a.labels['given'][0]}, likely {a.labels['likely'][0]}." if len(a.labels) else ""
-    lines.append(doubtful or "No label is contradicted with confidence.")
+    lines += [f"{artefact!r}." for artefact in a.found] or [_NO_ARTEFACT]
+    for row in a.labels[:1].itertuples(): lines.append(f"{len(a.labels)} labels are contradicted with confidence, first {row.picture}: given {row.given}, likely {row.likely}.")
+    if a.labels.empty: lines.append("No label is contradicted with confidence.")
     across = int(a.twins["across_split"].sum()) if len(a.twins) else 0
     lines.append(f"{len(a.twins)} pairs of twins, {across} of them across training and test." if len(a.twins) else "No twins.")
     lines.append(f"{len(a.unlike)} images are unlike all others, first {a.unlike['picture'][0]}." if len(a.unlike) else "No image is unlike all others.")
@@ -286,11 +289,12 @@ def _as_set(images) -> ImageSet:
     if not hasattr(images, "labels"): raise TypeError(f"An audit needs images with labels: pass an ImageSet, as load_folder makes it, not a {type(images).__name__}.")
     return ImageSet(image_sources(images), images.labels, names=image_names(images))
 
-# %% ../nbs/20_audit.ipynb #ba47ca11
+# %% ../nbs/20_audit.ipynb #6ed58341
 def _notes(classifier: EmbeddingClassifier, images: ImageSet, seen: np.ndarray) -> list[str]:
     "What could not be asked, and what numbers are not what they seem."
     notes = why_unjudged(images.labels)
-    if strange := sorted(set(map(str, images.classes)) - set(map(str, classifier.classes_.tolist()))): notes.append(f"The model knows no class {', '.join(strange)}: these images count as errors.")
+    strange = sorted(set(map(str, images.classes)) - set(map(str, classifier.classes_.tolist())))
+    if strange: notes.append(f"The model knows no class {', '.join(strange)}: these images count as errors.")
     if classifier.head_.squashed: notes.append(f"{classifier.head_.name} gives no probabilities: scores are margins squashed to add up to one.")
     if not any(mask is not None for mask in images.masks): notes.append("There are no masks: whether a strategy lies on the defects cannot be said.")
     if not classifier.backbone.trained: notes.append("Untrained weights: features and maps show how embcam works, not what matters.")
@@ -298,7 +302,7 @@ def _notes(classifier: EmbeddingClassifier, images: ImageSet, seen: np.ndarray) 
     if seen.all() or not seen.any(): notes.append(f"{'All' if seen.any() else 'None'} of the images are training images of this model: no pair of twins can lie across the split.")
     return notes
 
-# %% ../nbs/20_audit.ipynb #6795ce03
+# %% ../nbs/20_audit.ipynb #bcd9f171
 def audit(
     classifier: EmbeddingClassifier,  # Fitted
     images,  # ImageSet
@@ -319,7 +323,8 @@ def audit(
     def named(frame): return frame.assign(picture=[names[i] for i in frame["position"].astype(int)])
     labels = named(doubts[doubts["suspect"]])[["picture", "given", "likely", "score"]].reset_index(drop=True)
     unlike = named(far[far["suspect"]])[["picture", "distance"]].reset_index(drop=True)
-    pictures = pd.DataFrame({"picture": names, "class": images.labels, "predicted": found.predicted, "score": found.scores.max(1), "strategy": numbers, "trained_on": seen, "twin_group": groups})
+    pictures = pd.DataFrame({"picture": names, "class": images.labels, "predicted": found.predicted, "score": found.scores.max(1),
+                             "strategy": numbers, "trained_on": seen, "twin_group": groups})
     for column, frame, value in (("doubt", doubts, "score"), ("distance", far, "distance")):
         pictures[column] = pd.Series(frame[value].to_numpy(float), frame["position"].to_numpy(int)).reindex(range(len(names))).to_numpy()
     return Audit(classifier, images, found, artefacts, atlas_table(found, classifier), strategies, _named_artefacts(artefacts, names), labels,
@@ -347,7 +352,7 @@ def _box_drawn(image: np.ndarray, box: Sequence[float]) -> np.ndarray:
     ImageDraw.Draw(whole).rectangle(edges, outline=(230, 40, 200), width=line)
     return np.asarray(whole)
 
-# %% ../nbs/20_audit.ipynb #a8879006
+# %% ../nbs/20_audit.ipynb #01c59a6b
 def _tiles(a: Audit, n: int) -> dict:
     "{heading: [(image, caption), ...]} of what was found, at most `n` of each."
     where = {name: i for i, name in enumerate(a.images.names)}
@@ -357,7 +362,8 @@ def _tiles(a: Audit, n: int) -> dict:
         shown = [a.images.names[i] for i in np.flatnonzero(artefact.shows)[:n]]
         tiles[f"artefact of {artefact.label}"] = [(_box_drawn(image(name), artefact.box), name) for name in shown]
     tiles["doubtful labels"] = [(image(row.picture), f"{row.picture}: given {row.given}, likely {row.likely}") for row in a.labels[:n].itertuples()]
-    tiles["twins"] = [(np.hstack([resize(image(name), (160, 160)) for name in row.pictures]), f"{' and '.join(row.pictures)}: {row.similarity:.3f}") for row in a.twins[:n].itertuples()]
+    def pair(names): return np.hstack([resize(image(name), (160, 160)) for name in names])
+    tiles["twins"] = [(pair(row.pictures), f"{' and '.join(row.pictures)}: {row.similarity:.3f}") for row in a.twins[:n].itertuples()]
     tiles["unlike all others"] = [(image(row.picture), f"{row.picture}: distance {row.distance:.1f}") for row in a.unlike[:n].itertuples()]
     return {heading: some for heading, some in tiles.items() if some}
 
@@ -375,7 +381,7 @@ def _draw_audit(a: Audit, n: int = 5):
         axes[0].set_ylabel(heading, fontsize=8)
     return figure
 
-# %% ../nbs/20_audit.ipynb #6de9c974
+# %% ../nbs/20_audit.ipynb #2bd72d8b
 def _atlas_sections(a: Audit) -> list[dict]:
     "What each feature is: crops, weights by class, and how often it counts."
     classes, sections = a.classifier.classes_.tolist(), []
@@ -383,10 +389,11 @@ def _atlas_sections(a: Audit) -> list[dict]:
         strong = strongest_images(a.explained.embeddings[:, row["feature"]], a.pictures["twin_group"].to_numpy())
         tiles = [(feature_patch(a.classifier, a.images.images[i], row["feature"]), str(a.images.labels[i])) for i in strong]
         weights = ", ".join(f"{c} {row[f'for {c}']:+.3f}" for c in classes)
-        sections.append(dict(heading=f"Feature {row['name']}", text=f"Among the top {_TOP} of {row['among_top']:.0%} of the predictions; mean contribution where predicted: {weights}.", tiles=tiles))
+        text = f"Among the top {_TOP} of {row['among_top']:.0%} of the predictions; mean contribution where predicted: {weights}."
+        sections.append(dict(heading=f"Feature {row['name']}", text=text, tiles=tiles))
     return sections
 
-# %% ../nbs/20_audit.ipynb #ef1604d1
+# %% ../nbs/20_audit.ipynb #c3477b65
 def _strategy_sections(a: Audit, n: int = 6) -> list[dict]:
     "How predictions are reached: the average place of each strategy, and the images nearest to it."
     sections = []
@@ -398,7 +405,8 @@ def _strategy_sections(a: Audit, n: int = 6) -> list[dict]:
         average = overlay(np.full((140, 140, 3), 90, np.uint8), mean/(mean.max() or 1))
         tiles = [(average, "where, on average")] + [(_map_drawn(p, a.explained.maps[i]), a.images.names[i]) for p, i in zip(pictures, near)]
         mask = "" if np.isnan(row["on_mask"]) else f", {row['on_mask']:.0%} of its relevance on the masks"
-        sections.append(dict(heading=f"{row['class']}, strategy {row['strategy'] + 1}", text=f"{row['images']} images, {row['error_rate']:.0%} of them wrong{mask}. Features: {row['features']}.", tiles=tiles))
+        text = f"{row['images']} images, {row['error_rate']:.0%} of them wrong{mask}. Features: {row['features']}."
+        sections.append(dict(heading=f"{row['class']}, strategy {row['strategy'] + 1}", text=text, tiles=tiles))
     return sections
 
 
@@ -422,15 +430,21 @@ def _label_sections(a: Audit, n: int = 12) -> list[dict]:
         sections.append(dict(heading=row.picture, text=f"Given {row.given}, likely {row.likely}; doubt {row.score:.2f}.", tiles=tiles))
     return sections
 
-# %% ../nbs/20_audit.ipynb #827c597b
+# %% ../nbs/20_audit.ipynb #5f0a5caf
+def _artefact_section(a: Audit, artefact: Artefact, n: int = 12) -> dict:
+    "An artefact: images that show it, boxed, and what hangs on it."
+    tiles = [(_box_drawn(thumbnail(open_image(a.images.images[i])), artefact.box), a.images.names[i]) for i in np.flatnonzero(artefact.shows)[:n]]
+    text = f"{artefact!r}. The images that show it lose {artefact.drop:.2f} of the score when it is blurred out."
+    return dict(heading=str(artefact.label), text=text, tiles=tiles)
+
+
 def _page(a: Audit) -> str:
     "The page of an audit."
     tiles = _tiles(a, 12)
-    artefacts = [dict(heading=f"{artefact.label}", text=f"{artefact!r}. The images that show it lose {artefact.drop:.2f} of the score when it is blurred out.",
-                      tiles=[(_box_drawn(thumbnail(open_image(a.images.images[i])), artefact.box), a.images.names[i]) for i in np.flatnonzero(artefact.shows)[:12]]) for artefact in a.found]
+    artefacts = [_artefact_section(a, artefact) for artefact in a.found]
     def part(title, sections, nothing): return dict(title=title, sections=sections, nothing="" if sections else nothing)
     def plain(heading): return [dict(heading="", text="", tiles=tiles[heading])] if heading in tiles else []
-    parts = [part("Artefacts", artefacts, "No artefact: nothing that one class shows at one place, nearly the same in many images, and that its maps lean on."),
+    parts = [part("Artefacts", artefacts, _NO_ARTEFACT),
              part("Labels", _label_sections(a), "No label is contradicted with confidence."), part("Twins", plain("twins"), "No twins."),
              part("Unlike all others", plain("unlike all others"), "No image is unlike all others."),
              part("How predictions are reached", _strategy_sections(a), "No predictions."), part("What each feature is", _atlas_sections(a), "No features.")]
