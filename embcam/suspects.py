@@ -99,6 +99,12 @@ _DOUBTED = .06  # share of the images that the second round does not train on
 _FEWEST = 10  # images a class must have to be judged
 
 
+def _refitted(classifier: EmbeddingClassifier, E: np.ndarray, y: np.ndarray) -> EmbeddingClassifier:
+    "A clone, fitted anew; a head on all features needs no new selection, which would take most of the time."
+    if len(classifier.selected_) < E.shape[1]: return clone(classifier).fit(E, y)
+    return EmbeddingClassifier.from_fitted(classifier.backbone, clone(classifier.estimator_).fit(E, y), background=E, labels=y)
+
+
 def cross_validated_scores(
     classifier: EmbeddingClassifier,  # Is cloned and fitted anew; itself stays as it is
     embeddings: np.ndarray,  # (n, D)
@@ -114,7 +120,7 @@ def cross_validated_scores(
         if keep is not None: train = train[keep[train]]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # convergence: the same head was fitted on all of them
-            fitted = clone(classifier).fit(E[train], y[train])
+            fitted = _refitted(classifier, E[train], y[train])
         scores[np.ix_(test, np.searchsorted(classes, fitted.classes_))] = fitted.scores(E[test])
     return scores
 
