@@ -21,6 +21,7 @@ from PIL import Image, ImageDraw
 from sklearn.cluster import SpectralClustering
 from sklearn.decomposition import PCA
 from sklearn.metrics import silhouette_score
+from sklearn.neighbors import NearestNeighbors
 from tqdm.auto import tqdm
 
 from .artefacts import Artefact, find_artefacts, measure_artefact, pixel_stack
@@ -250,11 +251,11 @@ def training_images(
     "Which images the classifier was fitted on."
     known = set(classifier.names_ or ())
     if known & set(names): return np.array([name in known for name in names])
-    left, trained = list(np.round(classifier.background_.astype(float), 3)), np.zeros(len(names), bool)
-    rows = {}
-    for row in left: rows[row.tobytes()] = rows.get(row.tobytes(), 0) + 1
-    for i, row in enumerate(np.round(embeddings.astype(float), 3)):
-        if rows.get(row.tobytes(), 0): rows[row.tobytes()] -= 1; trained[i] = True
+    equal = 1e-3*np.linalg.norm(classifier.background_, axis=1).mean()  # an image alone and in a batch differ by rounding
+    candidates = NearestNeighbors(radius=equal).fit(classifier.background_).radius_neighbors(embeddings, return_distance=False)
+    trained, used = np.zeros(len(names), bool), set()
+    for i, rows in enumerate(candidates):
+        if free := [row for row in sorted(rows.tolist()) if row not in used]: trained[i], used = True, used | {free[0]}
     return trained
 
 # %% ../nbs/20_audit.ipynb #3ba007c1
