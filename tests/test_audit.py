@@ -125,6 +125,7 @@ def test_an_artefact_and_the_same_thing_in_both_classes():
     for marked, expected in ((mine, 1), (np.arange(n), 0), ([], 0)):
         images = draw(n, marked=marked)
         found = find_artefacts(pixel_stack(images.images, progress=False), maps, labels)
+        found = [a for a in found if a.label == "a"]  # class b may be told by the absence of the mark at the same place
         assert len(found) == expected
         if expected: assert found[0].label == "a" and np.abs(np.array(found[0].box)*64 - (2, 2, 14, 14)).max() <= 1.5 and set(np.flatnonzero(found[0].shows)) == set(mine)
 
