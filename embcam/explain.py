@@ -19,6 +19,7 @@ from PIL import Image
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
+from .boxes import Place, relevance_mask, relevance_places
 from .cam import CosineTarget, LayerMaps, activation_maps, check_method, feature_maps
 from .cells import cell_evidence, cell_parts, cell_shapley
 from .classify import EmbeddingClassifier
@@ -96,6 +97,9 @@ class Explanation:
     def show_features(self, images=None, k: int = 6, layer: str | None = None, n: int = 3): return _draw_features(self, images, k, layer, n)
     def save(self, out, overwrite: bool = False) -> Path: return _save_explanation(self, out, overwrite)
     def to_dict(self) -> dict: return _describe(self)
+
+    def boxes(self, share: float = .5, layer: str = "combined") -> list[Place]: return relevance_places(self.maps[layer], share)
+    def mask(self, share: float = .5, layer: str = "combined") -> np.ndarray: return relevance_mask(self.maps[layer], share)
 
     def feature_maps(self, ids: Sequence[int] | None = None, method: str = "gradcam", layers: Sequence[str] | None = None) -> dict:
         "{layer: signed maps (n, h, w)}: one map for each feature, default the kept ones; see `cam.feature_maps`."

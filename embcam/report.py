@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['table', 'bar', 'image_tag', 'page', 'prediction_words', 'explanation_page', 'index_page', 'on_demand_page',
-           'comparison_page']
+           'comparison_page', 'sections_page']
 
 # %% ../nbs/14_report.ipynb #78771a81
 import base64
@@ -171,3 +171,13 @@ def comparison_page(
               for metric, rows in tables.items()]
     return _templates().get_template("comparison.html").render(
         title=title, about=about, figure=base64.b64encode(figure).decode(), tables=filled, head=head)
+
+# %% ../nbs/14_report.ipynb #f798948f
+def sections_page(
+    title: str,  # Of the page
+    about: Sequence[str],  # Sentences above all
+    parts: Sequence[Mapping],  # Dicts: title, nothing (said where there are no sections), sections; a section: heading, text, tiles [(image, caption)]
+) -> str:  # A self-contained page
+    "A page of parts, each with sections of images."
+    filled = [dict(part, sections=[dict(section, tiles=[image_tag(*tile) for tile in section["tiles"]]) for section in part["sections"]]) for part in parts]
+    return _templates().get_template("sections.html").render(title=title, about=about, parts=filled)

@@ -1,0 +1,148 @@
+"""What an audit finds: planted artefacts, planted label errors, planted twins, what it claims where nothing was planted, and what it costs.
+
+python benchmarks/audit.py FOLDER|logos [--parts unmarked planted labels twins cost] [--seeds 1 2] [--out DIR] [--cache DIR]
+
+FOLDER: FOLDER/<class>/*, or FOLDER/images/<class>/* beside FOLDER/masks; 'logos': 880 drawn ones. The network is Backbone(pooled="stages") with
+its default weights, the head `logistic_head`, fitted on three quarters. The thresholds of `artefacts` and `suspects` were chosen on seed 0.
+A planted mark is 12 of 160 pixels wide, in a corner, on 90 or 50 % of one class and 5 % of the others; class, corner and look are drawn by the seed.
+"""
+import argparse
+import io
+import resource
+import sys
+from time import perf_counter
+
+import numpy as np
+import torch
+from PIL import Image
+from sklearn.metrics import average_precision_score
+
+from embcam import Backbone, EmbeddingClassifier, load_folder, make_logos
+from embcam.artefacts import _overlap
+from embcam.audit import audit, audit_explainer, explain_all
+from embcam.classify import logistic_head
+from embcam.data import ImageSet, open_image
+from embcam.suspects import TWIN, find_twins, judge_labels, twin_groups
+
+PARTS = ("unmarked", "planted", "labels", "twins", "cost")
+
+
+def stamp(image, corner, look):
+    "The image with a mark in a corner, and the mark's box as shares of the image."
+    marked, (h, w) = image.copy(), image.shape[:2]
+    side, rim = round(12/160*min(h, w)), round(.02*min(h, w))
+    y, x = (rim if at == 0 else n - rim - side for at, n in zip(corner, (h, w)))
+    yy, xx = np.mgrid[:side, :side]/(side - 1)
+    cross = np.where((np.abs(xx - yy) < .15) | (np.abs(xx + yy - 1) < .15), 255, 40)[..., None].repeat(3, 2)
+    disc = np.stack([np.full((side, side), 200), np.where(np.hypot(xx - .5, yy - .5) < .4, 220, 40), np.full((side, side), 40)], -1)
+    bars = np.where((yy*4).astype(int) % 2 == 0, 230, 60)[..., None].repeat(3, 2)
+    marked[y:y + side, x:x + side] = (cross, disc, bars)[look]
+    return marked, (x/w, y/h, (x + side)/w, (y + side)/h)
+
+
+def plant_mark(images, seed, share, elsewhere=.05):
+    "Marked images, the class of the mark, its box, and which images have it."
+    rng = np.random.default_rng(seed)
+    label, corner, look = images.classes[int(rng.integers(len(images.classes)))], (int(rng.integers(2)), int(rng.integers(2))), int(rng.integers(3))
+    has, pixels, box = rng.random(len(images)) < np.where(images.labels == label, share, elsewhere), [open_image(source) for source in images.images], None
+    for i in np.flatnonzero(has): pixels[i], box = stamp(pixels[i], corner, look)
+    return ImageSet(pixels, images.labels, images.masks, images.names), label, box, has
+
+
+def fitted(backbone, images, seed=0):
+    "The classifier, fitted on three quarters."
+    return EmbeddingClassifier(backbone, logistic_head(), "all", progress=False).fit(images.split(test_size=.25, seed=seed)[0])
+
+
+def unmarked(backbone, images, args):
+    "What is claimed where nothing was planted."
+    found = audit(fitted(backbone, images), images, args.out and f"{args.out}-{args.name}", progress=False)
+    print(found, found.strategies.round(3).to_string(), sep="\n", flush=True)
+    if args.out: print("page:", found.save(f"{args.out}-{args.name}", overwrite=True))
+
+
+def planted(backbone, images, args):
+    "Is a planted mark found, at which rank, with which box and class?"
+    for seed in args.seeds:
+        for share in args.shares:
+            marked, label, box, has = plant_mark(images, seed, share)
+            found = audit(fitted(backbone, marked), marked, progress=False).found
+            hits = [k for k, a in enumerate(found, 1) if a.label == label and _overlap(a.box, box) > .3]
+            print(f"planted on {share:.0%} of {label}, seed {seed}: {len(found)} claimed, the mark at rank {hits[0] if hits else None}", flush=True)
+            for a in found: print(f"    IoU {_overlap(a.box, box):.2f}, right images {np.mean(a.shows == has):.3f}, score lost {a.drop:.2f}: {a!r}", flush=True)
+
+
+def labels(backbone, images, args):
+    "Average precision of the ranking of planted label errors."
+    E, classes, values = backbone.embed(images, progress=False), np.asarray(images.classes), []
+    classifier, groups = fitted(backbone, images), twin_groups(find_twins(E, images.images, progress=False), len(images))
+    for seed in args.seeds:
+        rng, given = np.random.default_rng(seed), images.labels.copy()
+        wrong = rng.permutation(len(given))[:round(.03*len(given))]
+        for i in wrong: given[i] = rng.choice(classes[classes != images.labels[i]])
+        doubts = judge_labels(classifier, E, given, groups, progress=False)
+        hit = doubts["position"].isin(wrong)
+        values.append(average_precision_score(hit, doubts["score"]))
+        among = f"{doubts['suspect'].sum()} suspects, {(hit & doubts['suspect']).sum()} of {len(wrong)} errors among them"
+        print(f"labels, seed {seed}: average precision {values[-1]:.3f}; {among}", flush=True)
+    print(f"labels: mean average precision {np.mean(values):.3f}, where chance is .03", flush=True)
+
+
+def altered_copy(image, kind, rng):
+    "A copy: resized, recompressed or shifted."
+    if kind == "resized": return np.asarray(Image.fromarray(image).resize([round(n*rng.uniform(.5, 1.5)) for n in image.shape[1::-1]], Image.Resampling.BICUBIC))
+    if kind == "recompressed":
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "JPEG", quality=int(rng.integers(30, 80)))
+        return open_image(buffer.getvalue())
+    dy, dx = rng.integers(1, max(2, min(image.shape[:2])//20), 2)  # up to 5 %
+    return image[dy:, dx:]
+
+
+def twins(backbone, images, args):
+    "Recall of planted copies, and pairs that were not planted."
+    for seed in args.seeds:
+        rng, kinds = np.random.default_rng(seed), ("resized", "recompressed", "shifted")
+        sources = rng.permutation(len(images))[:90]
+        copies = [altered_copy(open_image(images.images[i]), kinds[k % 3], rng) for k, i in enumerate(sources)]
+        found = find_twins(backbone.embed([*images.images, *copies], progress=False), [*images.images, *copies], progress=False)
+        pairs = {(int(a), int(b)): s for a, b, s in found.itertuples(index=False)}
+        true = {(int(i), len(images) + k): kinds[k % 3] for k, i in enumerate(sources)}
+        recall = {kind: np.mean([pair in pairs for pair, other in true.items() if other == kind]) for kind in kinds}
+        own = [pair for pair in pairs if pair not in true and max(pair) < len(images)]
+        print(f"twins, seed {seed}: recall {np.mean([pair in pairs for pair in true]):.3f} ({', '.join(f'{k} {v:.2f}' for k, v in recall.items())}); "
+              f"{len(own)} pairs among {len(images)} images that were not planted (similarity from {TWIN})", flush=True)
+
+
+def cost(backbone, images, args):
+    "Seconds for each step and peak memory, for these images, and scaled to 5,000."
+    classifier, start, n = fitted(backbone, images), perf_counter(), len(images)
+    kept = {}
+    found = explain_all(audit_explainer(classifier), images.images, kept, progress=False)
+    explained = perf_counter() - start
+    audit(classifier, images, progress=False)
+    whole, peak = perf_counter() - start - explained, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/2**20
+    print(f"cost, {n} images: explaining {explained:.0f} s, the whole audit {whole:.0f} s, peak memory {peak:.1f} GiB; kept {sum(v.nbytes for v in kept.values())/2**20:.0f} MiB; "
+          f"5,000 images, scaled: {whole*5000/n/60:.0f} min ({len(found.maps)} maps)", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", help="a folder of images, or 'logos'")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--shares", type=float, nargs="+", default=[.9, .5], help="of the class that carry the mark")
+    parser.add_argument("--n", type=int, help="only so many of the images, drawn by seed 0")
+    parser.add_argument("--out", help="begin of the name of a folder for the page of the unmarked set")
+    parser.add_argument("--cache")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    args.name = "logos" if args.folder == "logos" else "folder"
+    images = make_logos(880, seed=0, progress=False) if args.folder == "logos" else load_folder(args.folder, progress=False)
+    if args.n: images = images[np.sort(np.random.default_rng(0).permutation(len(images))[:args.n])]
+    backbone = Backbone(pooled="stages", cache=args.cache or True)
+    print(f"{args.folder}: {len(images)} images, {backbone}", flush=True)
+    for part in args.parts: globals()[part](backbone, images, args)
+
+
+if __name__ == "__main__": sys.exit(main())

@@ -1,0 +1,190 @@
+"Edge cases of embcam.suspects, embcam.artefacts and embcam.audit."
+import json
+
+import numpy as np
+import pytest
+from sklearn.ensemble import RandomForestClassifier
+
+from embcam.artefacts import _SIDE, blur_out, find_artefacts, pixel_stack
+from embcam.audit import audit, explain_all, audit_explainer, group_explanations
+from embcam.classify import EmbeddingClassifier, logistic_head, svm_head
+from embcam.data import ImageSet
+from embcam.embedding import Backbone
+from embcam.suspects import find_twins, find_unlike, judge_labels, pixel_similarity, suspect_labels, twin_groups
+
+PARTS = {"artefacts": ["class", "pictures", "box", "features", "auc_with", "auc_without"], "labels": ["picture", "given", "likely", "score"],
+         "twins": ["pictures", "similarity", "across_split"], "unlike": ["picture", "distance"]}
+
+
+def draw(n, seed=0, marked=()):
+    "Bright and dark noise in two classes; those that are marked carry a cross in the upper left corner."
+    rng = np.random.default_rng(seed)
+    labels = np.array(["dark", "light"])[np.arange(n) % 2]
+    images = [np.uint8(np.clip(rng.normal(90 + 40*(c == "light"), 12, (8, 8, 3)).repeat(8, 0).repeat(8, 1) + rng.normal(0, 6, (64, 64, 3)), 0, 255)) for c in labels]
+    for i in marked:
+        images[i][2:14, 2:14] = 250
+        images[i][7:9, 2:14] = 0
+    return ImageSet(images, labels)
+
+
+@pytest.fixture(scope="module")
+def backbone(): return Backbone(size=64, pooled="stages")
+
+
+def fitted(backbone, images, head=None, n="all"): return EmbeddingClassifier(backbone, logistic_head() if head is None else head, n, progress=False).fit(images)
+
+
+@pytest.mark.parametrize("head, n", [(None, "all"), (svm_head(), "all"), (RandomForestClassifier(10, random_state=0), 8)])
+def test_any_head(backbone, head, n, tmp_path):
+    images = draw(30)
+    found = audit(fitted(backbone, images, head, n), images, progress=False)
+    out = found.save(tmp_path/"audit")
+    record = json.loads((out/"audit.json").read_text())
+    assert {part: list(PARTS[part]) for part in record} == PARTS
+    for part, rows in record.items(): assert all(list(row) == PARTS[part] for row in rows)
+    assert len(found.pictures) == 30 and found.strategies["images"].sum() == 30
+    text = (out/"index.html").read_text()
+    assert "<script" not in text and 'src="http' not in text
+    assert ("gives no probabilities" in repr(found)) == (found.classifier.head_.score_kind != "probability")
+
+
+def test_nothing_found_is_said(backbone):
+    images = draw(24)
+    found = audit(fitted(backbone, images), images, progress=False)
+    for words in ("No artefact", "No twins", "There are no masks", "training images"): assert words in repr(found), words
+    assert "<li>" in found._repr_html_() and found.show().axes is not None
+
+
+def test_few_images_and_one_class(backbone):
+    images = draw(24)
+    classifier = fitted(backbone, images)
+    few = images[[0, 1, 2, 3, 4, 5, 6]]
+    assert "Fewer than 10 images: dark (4), light (3)" in repr(audit(classifier, few, progress=False))
+    one = images[images.labels == "dark"]
+    found = audit(classifier, one, progress=False)
+    assert "are of one class, dark" in repr(found) and found.labels.empty and found.artefacts.empty
+    single = audit(classifier, images[[3]], progress=False)
+    assert len(single.pictures) == 1 and single.twins.empty
+
+
+def test_classes_that_the_model_does_not_know(backbone):
+    images = draw(24)
+    strange = ImageSet(images.images, np.where(images.labels == "dark", "<night>", "light"), names=images.names)
+    found = audit(fitted(backbone, images), strange, progress=False)
+    assert "knows no class <night>" in repr(found) and "<night>" not in found._repr_html_()
+
+
+def test_images_without_labels(backbone):
+    images = draw(24)
+    with pytest.raises(TypeError, match="load_folder"): audit(fitted(backbone, images), images.images, progress=False)
+
+
+def test_goes_on_where_it_was_stopped(backbone, tmp_path, monkeypatch):
+    images, calls = draw(24), []
+    classifier = fitted(backbone, images)
+    import embcam.audit as room
+    one = room._explain_one
+
+    def stopping(explainer, source):
+        if len(calls) == 10: raise KeyboardInterrupt
+        calls.append(source)
+        return one(explainer, source)
+    monkeypatch.setattr(room, "_explain_one", stopping)
+    with pytest.raises(KeyboardInterrupt): audit(classifier, images, tmp_path/"audit", progress=False)
+    monkeypatch.setattr(room, "_explain_one", lambda *a: calls.append(a) or one(*a))
+    first = audit(classifier, images, tmp_path/"audit", progress=False)
+    assert len(calls) == 24
+    again = audit(classifier, images, tmp_path/"audit", progress=False)
+    assert len(calls) == 24 and first.to_dict() == again.to_dict()
+    first.save(tmp_path/"audit")  # the folder was begun by the audit itself
+    with pytest.raises(FileExistsError): first.save(tmp_path/"audit")
+
+
+def test_a_folder_of_somebody_else_is_not_touched(backbone, tmp_path):
+    (tmp_path/"mine").mkdir()
+    (tmp_path/"mine/a.txt").write_text("a")
+    images = draw(24)
+    with pytest.raises(FileExistsError, match="no audit"): audit(fitted(backbone, images), images, tmp_path/"mine", progress=False)
+    assert [f.name for f in (tmp_path/"mine").iterdir()] == ["a.txt"]
+
+
+def test_another_model_explains_anew(backbone):
+    images, kept = draw(24), {}
+    explain_all(audit_explainer(fitted(backbone, images)), images.images, kept, progress=False)
+    explain_all(audit_explainer(fitted(backbone, images, logistic_head(C=1.))), images.images, kept, progress=False)
+    assert len(kept) == 48
+
+
+def test_an_artefact_and_the_same_thing_in_both_classes():
+    "A mark of one class is an artefact; one that both classes carry is none."
+    n = 60
+    labels = np.where(np.arange(n) % 4 < 2, "a", "b")  # bright and dark ones in both classes
+    mine = np.flatnonzero(labels == "a")[:26]
+    maps = np.full((n, 14, 14), .1)
+    maps[:, 1, 1] = 5.
+    for marked, expected in ((mine, 1), (np.arange(n), 0), ([], 0)):
+        images = draw(n, marked=marked)
+        found = find_artefacts(pixel_stack(images.images, progress=False), maps, labels)
+        assert len(found) == expected  # and none of class b, at whose place the mark is absent
+        if expected: assert found[0].label == "a" and np.abs(np.array(found[0].box)*64 - (2, 2, 14, 14)).max() <= 1.5 and set(np.flatnonzero(found[0].shows)) == set(mine)
+
+
+def test_a_class_that_is_brighter_is_no_artefact():
+    images = draw(60)
+    maps = np.full((60, 14, 14), .1)
+    maps[:, 1, 1] = maps[:, 7, 7] = 5.
+    assert find_artefacts(pixel_stack(images.images, progress=False), maps, images.labels) == []
+    marked = draw(60, marked=np.flatnonzero(images.labels == "light"))
+    assert [a.label for a in find_artefacts(pixel_stack(marked.images, progress=False), maps, images.labels)] == ["light"]
+
+
+def test_where_maps_do_not_lean_nothing_is_looked_for():
+    labels = np.where(np.arange(60) % 4 < 2, "a", "b")
+    images = draw(60, marked=np.flatnonzero(labels == "a"))
+    maps = np.zeros((60, 14, 14))
+    maps[:, 11, 11] = 1
+    assert find_artefacts(pixel_stack(images.images, progress=False), maps, labels) == []
+
+
+def test_stack_of_all_sizes(): assert pixel_stack([np.zeros((5, 9, 3), np.uint8), np.zeros((300, 20), np.uint8)], progress=False).shape == (2, _SIDE, _SIDE, 3)
+
+
+@pytest.mark.parametrize("box", [(0, 0, .1, .1), (.9, .9, 1, 1), (0, 0, 1, 1), (.5, .5, .5, .5)])
+def test_blur_out_at_the_rim(box):
+    image = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
+    assert blur_out(image, box).shape == image.shape
+
+
+def test_suspects_need_confidence():
+    scores = np.array([[.6, .4]]*5 + [[.45, .55]]*5)
+    found = suspect_labels(scores, ["a"]*5 + ["b"]*4 + ["a"])
+    assert found["position"][0] == 9 and found["suspect"].sum() <= 1
+
+
+def test_labels_that_are_numbers(backbone):
+    images = draw(40)
+    E, y = backbone.embed(images, progress=False), (images.labels == "light").astype(int)
+    y[3] = 0
+    found = judge_labels(fitted(backbone, images), E, y, np.arange(40), progress=False)
+    assert found["position"][0] == 3 and found["likely"][0] == 1
+
+
+def test_twins_of_twins_and_flat_images(backbone):
+    images = draw(12).images
+    flat = [np.full((32, 32, 3), v, np.uint8) for v in (0, 0, 255)]
+    every = [*images, np.roll(images[0], 3, 1), np.roll(images[0], 3, 0), *flat]
+    twins = find_twins(backbone.embed(every, progress=False), every, progress=False)
+    groups = twin_groups(twins, len(every))
+    assert groups[0] == groups[12] == groups[13] and groups[14] == groups[15] != groups[16]
+    assert pixel_similarity(np.zeros((64, 64)), np.full((64, 64), 255.)) == 0
+    assert find_twins(np.zeros((1, 3)), images[:1], progress=False).empty
+
+
+def test_unlike_needs_three(): assert find_unlike(np.zeros((2, 3)), np.arange(2)).empty
+
+
+def test_few_explanations_are_one_strategy():
+    rng = np.random.default_rng(0)
+    assert set(group_explanations(rng.normal(size=(15, 14, 14)), rng.normal(size=(15, 6)))) == {0}
+    alike = group_explanations(np.ones((40, 14, 14)), np.ones((40, 6)))
+    assert set(alike) == {0}
