@@ -48,7 +48,8 @@ STEPS = [RandomForestClassifier(20), RandomForestClassifier(300, n_jobs=2), Extr
          GradientBoostingClassifier(n_estimators=5), HistGradientBoostingClassifier(max_iter=5), KNeighborsClassifier(), scaled(RandomForestClassifier(10)),
          AdaBoostClassifier(n_estimators=20), BernoulliNB(binarize=.5), scaled(SelectKBest(k=3), DecisionTreeClassifier(max_depth=1))]
 
-SMOOTH = [LogisticRegression(l1_ratio=1, solver="saga", C=.1), SVC(), SVC(C=1e4, gamma=5), GaussianNB(), MLPClassifier(max_iter=20), GaussianProcessClassifier(),
+SMOOTH = [SGDClassifier(loss="log_loss", penalty="l1", alpha=.02, random_state=0),
+          SVC(), SVC(C=1e4, gamma=5), GaussianNB(), MLPClassifier(max_iter=20), GaussianProcessClassifier(),
           KNeighborsClassifier(weights="distance"), scaled(SelectKBest(k=3), LogisticRegression(C=1e6)), scaled(MLPClassifier(max_iter=20)),
           make_pipeline(FunctionTransformer(np.log1p), LogisticRegression()), make_pipeline(QuantileTransformer(n_quantiles=20), LinearSVC())]
 
@@ -116,7 +117,7 @@ def test_boosted_histograms_move_in_steps(n, labels):
 
 def test_most_coefficients_zero_is_not_stepwise():
     many = np.abs(np.random.default_rng(2).normal(size=(300, 60)))
-    h = Head(LogisticRegression(l1_ratio=1, solver="liblinear", C=.3).fit(many, many[:, :20].sum(1) > many[:, 20:40].sum(1)), np.arange(60), many)
+    h = Head(SGDClassifier(loss="log_loss", penalty="l1", alpha=.01, random_state=0).fit(many, many[:, :20].sum(1) > many[:, 20:40].sum(1)), np.arange(60), many)
     assert (h.linear[0][1] == 0).any() and not h.stepwise
 
 
@@ -126,7 +127,7 @@ def test_what_is_constant_moves_nowhere():
 
 
 def test_a_constant_head_is_linear_and_not_stepwise():
-    h = head(LogisticRegression(l1_ratio=1, solver="liblinear", C=1e-6), TWO)
+    h = head(SGDClassifier(loss="log_loss", penalty="l1", alpha=1e3, learning_rate="constant", eta0=1e-4, random_state=0), TWO)
     assert not h.linear[0].any() and not h.stepwise
 
 
