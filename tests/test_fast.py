@@ -137,7 +137,7 @@ def test_one_forecast_in_bfloat16(estimator, logos):
     backbone = Backbone(size=64, pooled="stages", precision="bfloat16")
     clf = EmbeddingClassifier(backbone, estimator, progress=False).fit(train)
     explain, forecasts = Explainer(clf), clf.predict(test)
-    alone = EmbeddingClassifier.from_fitted(backbone.uncached(), clf.estimator_, clf.selected_, clf.background_, clf.labels_)
+    alone = EmbeddingClassifier.from_fitted(backbone.uncached(), clf.estimator_, clf.selected_, clf.background_, clf.labels_, clf.classes_)
     for image, label, p in zip(test.images, forecasts, clf.predict_proba(test)):
         ex = explain(image)
         assert ex.prediction == label == alone.predict([image])[0] and np.allclose(list(ex.probabilities.values()), p, atol=1e-6)
