@@ -43,7 +43,7 @@ def make_cheap(home: Path) -> None:
     embcam.baselines.baselines, embcam.evaluate.grid_pointing = lambda *rest: {}, no_game
     embcam.cli._choose_classifier = functools.partial(choose, embcam.cli._choose_classifier)
     embcam.cli._demo_figures = lambda *rest: {f"figure{i}": Figure(figsize=(1, 1)) for i in (3, 4, 5)}
-    embcam.serve.server_command = lambda *rest: [sys.executable, "-c", "import time; time.sleep(99)", f"{MARK}-{home}"]
+    embcam.serve.server_command = lambda *rest: [sys.executable, "-c", "import time; time.sleep(9)", f"{MARK}-{home}"]
     tempfile.tempdir = os.environ["TMPDIR"] = str(home)
 
 
@@ -135,7 +135,7 @@ def kill(home: Path, name: str, argv: list, rng: random.Random) -> str:
 def kill_server(home: Path, rng: random.Random) -> str:
     "Kill `embcam explore` ten times, at the start of its server or soon after: the server must end with it (Linux)."
     for _ in range(KILLS):
-        run(home, ["explore", "--no-browser"], rng.randint(1, 3), rng.choice([0, 0, .01, .1]))
+        run(home, ["explore", "--no-browser"], rng.randint(1, 2), rng.choice([0, 0, .01, .1]))
         for _ in range(50):
             if not (alive := subprocess.run(["pgrep", "-f", f"{MARK}-{home}"], capture_output=True, text=True).stdout.split()): break
             time.sleep(.1)
