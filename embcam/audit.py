@@ -56,7 +56,7 @@ class Explained:
     maps: np.ndarray  # Of the predicted class, signed, (n, 14, 14) float32
     contributions: np.ndarray  # Of each selected feature to the predicted class, (n, K) float32
     predicted: np.ndarray  # Predicted classes, (n,)
-    scores: np.ndarray  # Scores (n, C), columns as in `classes_`
+    scores: np.ndarray  # Theirs, (n,)
 
 
 def _explain_one(explainer: Explainer, source) -> np.ndarray:
@@ -87,7 +87,8 @@ def explain_all(
         if known is None or known.shape != (length,): known = cache[own] = _explain_one(explainer, source)
         rows.append(known)
     E, maps, contributions = np.split(np.stack(rows), np.cumsum([c.backbone.n_features, _GRID*_GRID]), axis=1)
-    return Explained(E, maps.reshape(-1, _GRID, _GRID), contributions, np.asarray(c.predict(E)), c.scores(E))
+    forecasts = c.forecasts(E)
+    return Explained(E, maps.reshape(-1, _GRID, _GRID), contributions, np.array([f.label for f in forecasts]), np.array([f.score for f in forecasts]))
 
 # %% ../nbs/20_audit.ipynb #415796bd
 _FEATURES = 10  # in the atlas
@@ -324,7 +325,7 @@ def audit(
     def named(frame): return frame.assign(picture=[names[i] for i in frame["position"].astype(int)])
     labels = named(doubts[doubts["suspect"]])[["picture", "given", "likely", "score"]].reset_index(drop=True)
     unlike = named(far[far["suspect"]])[["picture", "distance"]].reset_index(drop=True)
-    pictures = pd.DataFrame({"picture": names, "class": images.labels, "predicted": found.predicted, "score": found.scores.max(1),
+    pictures = pd.DataFrame({"picture": names, "class": images.labels, "predicted": found.predicted, "score": found.scores,
                              "strategy": numbers, "trained_on": seen, "twin_group": groups})
     for column, frame, value in (("doubt", doubts, "score"), ("distance", far, "distance")):
         pictures[column] = pd.Series(frame[value].to_numpy(float), frame["position"].to_numpy(int)).reindex(range(len(names))).to_numpy()

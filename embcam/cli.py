@@ -333,7 +333,7 @@ def predict(args) -> None:
     embeddings = classifier.embed(list(images.values()))
     forecasts = classifier.forecasts(embeddings)
     table = pd.DataFrame(dict(picture=list(images), forecast=[f.label for f in forecasts], score=[f.score for f in forecasts], margin=[f.margin for f in forecasts]))
-    for c, p in zip(classifier.classes_, classifier.scores(embeddings).T): table[f"p({c})"] = p
+    for c in classifier.classes_.tolist(): table[f"p({c})"] = [f.scores[c] for f in forecasts]
     with atomic_file(out) as part: write_csv(table.round(4), part)
     print(table["forecast"].value_counts().to_string(), f"\n{out}")
 

@@ -45,8 +45,7 @@ class Explanation:
     name: str  # What the image is called
     image: np.ndarray  # As a person sees it, (h, w, 3) uint8 RGB
     embedding: np.ndarray  # e, (D,)
-    forecast: Forecast  # Predicted class, its score and its margin
-    probabilities: dict  # {class: probability, squashed margin, or vote}
+    forecast: Forecast  # Predicted class, and the scores of all
     ranking: Ranking | None  # All K selected features; None when compared with another image
     top: np.ndarray  # Ids of the features that were kept
     target: object  # What was differentiated: CosineTarget, LinearTarget, ...
@@ -58,6 +57,9 @@ class Explanation:
 
     @property
     def prediction(self): return self.forecast.label  # the predicted class
+
+    @property
+    def probabilities(self) -> dict: return self.forecast.scores  # {class: probability, squashed margin, or vote}
 
     @property
     def label(self):
@@ -275,9 +277,8 @@ def explain_trace(
     top = np.array([], int) if ranking is None else ranking.features[:x.n_top]
     kept = f"all {len(top)} features" if ranking is not None and len(top) == len(ranking) > SHOWN else f"top {len(top)}"
     words = [spec.name if isinstance(spec, Fixed) else f"{spec.name}, {kept}" for spec in specs]
-    probabilities = dict(zip(head.classes, head.scores(e)[0].tolist()))
-    method = x.method if isinstance(x.method, str) else x.method.__name__
-    return [Explanation(name, trace.image, e, head.forecasts(e)[0], probabilities, ranking, top, target, text, m, method, _settings(x), x)
+    forecast, method = head.forecasts(e)[0], x.method if isinstance(x.method, str) else x.method.__name__
+    return [Explanation(name, trace.image, e, forecast, ranking, top, target, text, m, method, _settings(x), x)
             for target, text, m in zip(built, words, found)]
 
 # %% ../nbs/15_explain.ipynb #e053c566
@@ -317,7 +318,7 @@ def _explain_cells(explainer: Explainer, trace, ranking: Ranking | None, name: s
     grid, target = values.astype(np.float32), CellScore(float(values.sum()), float(np.median(errors)))
     maps = LayerMaps({"cells": grid}, {"cells": -grid}, trace.frame, explainer.limits)
     words = f"{'margin' if head.linear else 'score'} of {ranking.label}: {target.total:+.3f} over the average image"
-    return Explanation(name, trace.image, e, head.forecasts(e)[0], dict(zip(head.classes, head.scores(e)[0].tolist())), ranking, ranking.features[:explainer.n_top],
+    return Explanation(name, trace.image, e, head.forecasts(e)[0], ranking, ranking.features[:explainer.n_top],
                        target, words, maps, "cells", _settings(explainer), explainer)
 
 # %% ../nbs/15_explain.ipynb #0f79afd3

@@ -235,11 +235,11 @@ def _rows(work: EmbedPart, good, embeddings: np.ndarray):
     values = pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), embeddings.shape[1])
     columns = {name: good[name] for name in ("picture", "label", "sha256")} | dict(width=width, height=height, embedding=values)
     if work.head is not None:
-        scores = work.head.scores(embeddings)
+        forecasts, classes = work.head.forecasts(embeddings), work.head.classes
         distance, percentile = zip(*map(work.distance, embeddings))
-        probabilities = pa.StructArray.from_arrays([pa.array(p) for p in scores.T], [str(c) for c in work.head.classes])
-        columns |= dict(forecast=pa.array(work.head.predict(embeddings)), probabilities=probabilities,
-                        margin=pa.array([f.margin for f in work.head.forecasts(embeddings)]), distance=pa.array(distance), percentile=pa.array(percentile))
+        probabilities = pa.StructArray.from_arrays([pa.array([f.scores[c] for f in forecasts]) for c in classes], list(map(str, classes)))
+        columns |= dict(forecast=pa.array([f.label for f in forecasts]), probabilities=probabilities,
+                        margin=pa.array([f.margin for f in forecasts]), distance=pa.array(distance), percentile=pa.array(percentile))
     return pa.table(columns)
 
 # %% ../nbs/25_scale.ipynb #2782b034

@@ -150,8 +150,8 @@ class Session:
 
     def prediction(self, edit: tuple | None) -> tuple:
         "Predicted class and {class: probability}, of the image or of the changed one."
-        head, e = self.explainer.classifier.head_, self.trace_of(edit).embedding
-        return head.predict(e)[0], dict(zip(head.classes, head.scores(e)[0].tolist()))
+        forecast = self.explainer.classifier.head_.forecasts(self.trace_of(edit).embedding)[0]
+        return forecast.label, forecast.scores
 
     def prepares(self, view: View) -> bool:
         "Whether maps of all features should be made in advance."
