@@ -7,13 +7,13 @@ __all__ = ['HEADS', 'auc_roc', 'paper_forest', 'EmbeddingClassifier', 'logistic_
            'HeadChoice', 'choose_head']
 
 # %% ../nbs/11_classify.ipynb #296e93cb
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator, ClassifierMixin, clone, is_clusterer, is_outlier_detector, is_regressor
+from sklearn.base import BaseEstimator, ClassifierMixin, is_clusterer, is_outlier_detector, is_regressor
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
@@ -30,7 +30,7 @@ from .data import check_labels, image_names, image_sources
 from .embedding import Backbone
 from .features import Ranking, select_features
 from .files import ModelError, damage_named, read_model, write_model
-from .head import Head, _steps
+from .head import Head, pipeline_steps, seeded
 from .tables import fit_table, is_table
 from .weights import WeightsError
 
@@ -52,21 +52,14 @@ def paper_forest(
     "The paper's random forest, with 300 trees and balanced classes."
     return RandomForestClassifier(300, class_weight="balanced", random_state=seed)
 
-# %% ../nbs/11_classify.ipynb #4a906bd2
-def _seeded(estimator, seed: int):
-    "A clone whose random states that are None are set."
-    estimator = clone(estimator)
-    unseeded = [name for name, value in estimator.get_params().items() if name.endswith("random_state") and value is None]
-    return estimator.set_params(**dict.fromkeys(unseeded, seed))
-
 # %% ../nbs/11_classify.ipynb #c9e5ffac
 def _check_classifier(estimator) -> None:
     "ValueError for what does not predict classes."
-    name = type(_steps(estimator)[1]).__name__
+    name = type(pipeline_steps(estimator)[1]).__name__
     for test, kind in ((is_regressor, "a regressor"), (is_outlier_detector, "an outlier detector"), (is_clusterer, "a clustering")):
         if test(estimator): raise ValueError(f"{name} is {kind}: choose a classifier, such as RandomForestClassifier().")
     if not hasattr(estimator, "predict"): raise ValueError(f"{name} has no predict: choose a classifier, such as RandomForestClassifier().")
-    if getattr(_steps(estimator)[1], "decision_function_shape", None) == "ovo":
+    if getattr(pipeline_steps(estimator)[1], "decision_function_shape", None) == "ovo":
         raise ValueError(f"{name}(decision_function_shape='ovo') has no margin for each class: choose 'ovr'.")
 
 # %% ../nbs/11_classify.ipynb #2f9050bb
@@ -85,7 +78,7 @@ def _unfitted(
     seed: int,  # For what has no seed of its own
 ):  # A clone, seeded, that learns the classes 0 to C - 1
     "The estimator to fit; ValueError for one that is no classifier."
-    estimator = _seeded(paper_forest(seed) if estimator is None else estimator, seed)
+    estimator = seeded(paper_forest(seed) if estimator is None else estimator, seed)
     _check_classifier(estimator)
     for option, value in estimator.get_params().items():
         by_class = option.endswith("class_weight") and isinstance(value, dict) or option.endswith("pos_label") and value is not None
@@ -111,11 +104,12 @@ def _as_table(
 def _labels_of(
     X,  # Images or embeddings
     y,  # Labels, or None: an ImageSet brings its own
+    sources: Sequence = (),  # The images, for the error
 ) -> np.ndarray:  # (n,)
     "The class of each image, checked."
     if y is None: y = getattr(X, "labels", None)
     if y is None: raise ValueError("fit needs the class of each image: pass labels as y, or an ImageSet.")
-    labels = check_labels(y, image_sources(X) if hasattr(X, "images") or isinstance(X, list) and len(X) and isinstance(X[0], (str, Path)) else ())
+    labels = check_labels(y, sources)
     if len(labels) != len(X): raise ValueError(f"{len(X)} images need as many labels, not {len(labels)}.")
     return labels
 
@@ -151,15 +145,16 @@ class EmbeddingClassifier(ClassifierMixin, BaseEstimator):
     def fit(self, X, y=None, **fit_params):
         "Fit on images (ImageSet, list of paths or arrays), embeddings, or a table of `embcam embed`; the first and the last bring labels."
         if y is None and is_table(X): return fit_table(self, X, **fit_params)
-        labels = _labels_of(X, y)
-        names, codes = np.unique(labels, return_inverse=True)
-        estimator = _unfitted(self.estimator, names, self.random_state)
-        if _as_table(X, self.backbone.n_features) is None: self.backbone = self.backbone.reading(X)  # later images are read as these are
-        embeddings = self.embed(X)
+        embeddings = _as_table(X, self.backbone.n_features)
+        labels = _labels_of(X, y, image_sources(X) if embeddings is None else ())
+        classes, codes = np.unique(labels, return_inverse=True)
+        estimator, names = _unfitted(self.estimator, classes, self.random_state), None
+        if embeddings is None:
+            self.backbone, names = self.backbone.reading(X), image_names(X)  # later images are read as these are
+            embeddings = self.backbone.embed(X, progress=self.progress)
         selection = select_features(embeddings, labels, self.n_features, self.random_state)
         estimator.fit(embeddings[:, selection.features], codes, **_fit_options(estimator, fit_params))
-        known = None if _as_table(X, embeddings.shape[1]) is not None else image_names(X)
-        return _keep(self, estimator, selection, embeddings, labels, known, names)
+        return _keep(self, estimator, selection, embeddings, labels, names, classes)
 
     def predict(self, X) -> np.ndarray:
         "Predicted class of each image or embedding, (n,)."

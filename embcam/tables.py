@@ -13,9 +13,9 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
-from sklearn.base import clone
 
 from .features import feature_count, select_features
+from .head import seeded
 
 # %% ../nbs/10_tables.ipynb #9f998d09
 def need_extra(
@@ -161,8 +161,7 @@ def _learn_in_pieces(classifier, rows: EmbeddingTable, epochs: int, background: 
     seed, sample = classifier.random_state, rows.sample(background, classifier.random_state)
     E, labels = _matrix(sample["embedding"]), np.asarray(sample["label"].to_pylist())
     selection = select_features(E, labels, feature_count(classifier.n_features, len(rows), rows.n_features), seed)
-    estimator = clone(classifier.estimator)
-    estimator.set_params(**{name: seed for name, value in estimator.get_params().items() if name.endswith("random_state") and value is None})
+    estimator = seeded(classifier.estimator, seed)
     fit_pieces(estimator, rows, selection.features, epochs, piece, seed)
     fitted = classifier.from_fitted(classifier.backbone, estimator, selection.features, E, labels, np.unique(rows.labels))
     vars(classifier).update({name: value for name, value in vars(fitted).items() if name.endswith("_")}, selection_=selection)
