@@ -31,7 +31,7 @@ from .data import MARK, ImageSet, image_names, image_sources, open_image, open_m
 from .embedding import DiskCache
 from .evaluate import fingerprint
 from .explain import Explainer
-from .files import atomic_file, atomic_folder, check_writable
+from .files import atomic_file, begin_folder, check_writable, write_csv
 from .plotting import new_figure, overlay, resize, thumbnail
 from .report import sections_page
 from .suspects import find_twins, find_unlike, judge_labels, twin_groups, why_unjudged
@@ -338,10 +338,7 @@ _KIND = "audit"
 
 def _open_cache(out: str | Path) -> DiskCache:
     "The folder of explained images in an audit's folder; makes both. FileExistsError for a folder of another kind."
-    check_writable(out, True, _KIND)
-    if not Path(out).exists():
-        with atomic_folder(out, kind=_KIND): pass
-    cache = DiskCache(Path(out)/"explained")
+    cache = DiskCache(begin_folder(out, _KIND)/"explained")
     (cache.folder/MARK).write_text(_KIND)
     return cache
 
@@ -426,9 +423,7 @@ def _label_sections(a: Audit, n: int = 12) -> list[dict]:
         source, tiles = a.images.images[where[row.picture]], [(thumbnail(open_image(a.images.images[where[row.picture]])), row.picture)]
         for role, c in (("given", row.given), ("likely", row.likely)):
             if c not in known: continue
-            ex = explainer(source, label=c)
-            combined = ex.maps.limited(240)["combined"]
-            tiles.append((overlay(resize(ex.image, combined.shape), combined), f"why {c} ({role})"))
+            tiles.append((explainer(source, label=c).thumbnail(), f"why {c} ({role})"))
         sections.append(dict(heading=row.picture, text=f"Given {row.given}, likely {row.likely}; doubt {row.score:.2f}.", tiles=tiles))
     return sections
 
@@ -458,7 +453,7 @@ def _write_table(frame: pd.DataFrame, out: Path) -> None:
     parquet = find_spec("pyarrow") is not None
     with atomic_file(out/("audit.parquet" if parquet else "audit.csv")) as part:
         if parquet: frame.astype({c: str for c in frame.columns if frame[c].dtype == object}).to_parquet(part)
-        else: frame.to_csv(part, index=False)
+        else: write_csv(frame, part)
 
 
 def _save_audit(a: Audit, out: str | Path, overwrite: bool = False) -> Path:
@@ -466,9 +461,8 @@ def _save_audit(a: Audit, out: str | Path, overwrite: bool = False) -> Path:
     out = Path(out)
     begun = out.is_dir() and not (out/"index.html").exists()
     check_writable(out, overwrite or begun, _KIND)
-    if not out.exists():
-        with atomic_folder(out, kind=_KIND): pass
     page = _page(a)
+    begin_folder(out, _KIND)
     with atomic_file(out/"audit.json") as part: part.write_text(json.dumps(a.to_dict(), ensure_ascii=False, indent=1), encoding="utf-8")
     _write_table(a.pictures, out)
     with atomic_file(out/"index.html") as part: part.write_text(page, encoding="utf-8")

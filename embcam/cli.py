@@ -217,13 +217,12 @@ def _save_explanations(
     "Explain images one by one and write a folder for each."
     from tqdm.auto import tqdm
 
-    from embcam.plotting import overlay, resize
+    from embcam.explain import index_entry
     entries = []
     for name, source in tqdm(zip(_own_folders(images), images.values()), desc="explaining", total=len(images)):
         ex = explainer(source, name=name, **asked)
         if places is not None: places[source] = ex.name, ex.label, ex.boxes(), ex.image.shape[:2]
-        link, combined = f"{ex.save(out).name}/index.html", ex.maps.limited(240)["combined"]
-        entries.append(dict(caption=f"{ex.name}: {ex.summary}", link=link, image=overlay(resize(ex.image, combined.shape), combined)))
+        entries.append(index_entry(ex, ex.save(out)))
     return entries
 
 # %% ../nbs/26_cli.ipynb #18ecec26
@@ -362,7 +361,7 @@ def evaluate(args) -> None:
     from embcam.classify import EmbeddingClassifier
     from embcam.evaluate import compare, grid_pointing
     from embcam.explain import Explainer
-    from embcam.files import atomic_folder, write_errors
+    from embcam.files import atomic_folder, begin_folder, write_errors
     from embcam.masking import STRATEGIES
     images = _load_images(args.folder, args.skip_broken)
     some, metrics = _choose_images(images, args.n, args.seed, args.metrics)
@@ -370,9 +369,7 @@ def evaluate(args) -> None:
     default = Explainer(classifier, random_state=args.seed)
     rows = {"embcam's default": default} | {f"paper, {name}": Explainer.paper(classifier, name, args.seed) for name in STRATEGIES}
     rows |= {name: row for name, row in baselines(default, args.seed).items() if not (args.quick and name in COSTLY)}
-    out = Path(args.out)
-    if not out.exists():
-        with atomic_folder(out, kind="evaluation"): pass
+    out = begin_folder(args.out, "evaluation")
     if args.force: (out/"comparison.jsonl").unlink(missing_ok=True)  # the page of the earlier one stays until there is another
     try:
         with write_errors(out, out): found = compare(rows, some, metrics, out=out, seed=args.seed)

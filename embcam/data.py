@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SHOWN', 'SUFFIXES', 'MARK', 'Sample', 'apportion', 'check_labels', 'ImageSet', 'passed_over_line', 'image_sources',
-           'image_names', 'image_files', 'class_folders', 'holds_masks', 'load_folder']
+           'image_names', 'looks_like_image', 'image_files', 'subfolders', 'class_folders', 'holds_masks',
+           'load_folder']
 
 # %% ../nbs/00_data.ipynb #17621469
 import hashlib
@@ -350,7 +351,7 @@ def _walk(folder: Path) -> tuple[list[Path], Counter]:
 _BY_CONTENT = "PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP", "JPEG2000", "PPM", "AVIF", "HEIF"
 
 
-def _looks_like_image(file: Path) -> bool:
+def looks_like_image(file: Path) -> bool:
     "By the suffix; without one, or with a number for one, by the content."
     suffix = file.suffix.lower()
     if suffix in SUFFIXES or not (suffix[1:].isdigit() or suffix in ("", ".")): return suffix in SUFFIXES
@@ -365,7 +366,7 @@ def _kind(file: Path, folder: Path, own: Collection[Path] = ()) -> str:
     inside = file.relative_to(folder)
     if any(part.startswith(".") for part in inside.parts): return "hidden"
     if any(folder/part in own for part in inside.parents): return "written by embcam"
-    return "" if _looks_like_image(file) else file.suffix.lower() or "without a suffix"
+    return "" if looks_like_image(file) else file.suffix.lower() or "without a suffix"
 
 # %% ../nbs/00_data.ipynb #ac70ab8b
 MARK = ".embcam"  # a file in every folder that embcam makes: its maps are not mistaken for photographs
@@ -382,7 +383,7 @@ def image_files(
     return images, other + Counter(filter(None, kinds.values()))
 
 # %% ../nbs/00_data.ipynb #77a6a1d7
-def _folders(root: Path) -> list[Path]:
+def subfolders(root: Path) -> list[Path]:
     "Folders right below `root`, without hidden ones, sorted."
     if not root.is_dir(): return []
     def wanted(f):
@@ -401,8 +402,8 @@ class _ClassFolder:
 
 def _classes(root: Path, masks: Path | None = None, part: str | None = None) -> list[_ClassFolder]:
     "Class folders right below `root`, or below its folder `images`, whose masks lie beside it."
-    top, masks = (root/"images", root/"masks") if _folders(root/"images") else (root, masks)
-    return [_ClassFolder(f, masks and masks/f.name, part) for f in _folders(top)]
+    top, masks = (root/"images", root/"masks") if subfolders(root/"images") else (root, masks)
+    return [_ClassFolder(f, masks and masks/f.name, part) for f in subfolders(top)]
 
 # %% ../nbs/00_data.ipynb #d2fb3b73
 _PARTS = dict(train="train", training="train", val="val", valid="val", validation="val", test="test", testing="test")
@@ -415,9 +416,9 @@ def _part(folder: Path) -> str | None:
 
 def _split_folders(top: Path) -> list[Path]:
     "The folders that `top` is split into, train first; none if it is not split; ValueError where that is not clear."
-    named = sorted(filter(_part, _folders(top)), key=lambda f: ("train", "val", "test").index(_part(f)))
-    split = [f for f in named if _folders(f)]
-    others = [f for f in _folders(top) if f not in named and f.name not in ("ground_truth", "masks") and image_files(f)[0]] if named else []
+    named = sorted(filter(_part, subfolders(top)), key=lambda f: ("train", "val", "test").index(_part(f)))
+    split = [f for f in named if subfolders(f)]
+    others = [f for f in subfolders(top) if f not in named and f.name not in ("ground_truth", "masks") and image_files(f)[0]] if named else []
     flat = [f for f in named if f not in split and image_files(f)[0]]
     if split and others:
         raise ValueError(f"{top} is ambiguous: {split[0].name} holds class folders, but {others[0].name} beside it is no part of a split. "
@@ -434,7 +435,7 @@ def class_folders(root: Path) -> list[_ClassFolder]:
     "The class folders of `root`, with part and masks."
     if not root.exists(): raise FileNotFoundError(f"{root}: no such folder. Check the name.")
     if not root.is_dir(): raise NotADirectoryError(f"{root} is a file. load_folder wants a folder with a folder per class.")
-    top = root/"images" if _folders(root/"images") else root
+    top = root/"images" if subfolders(root/"images") else root
     if split := _split_folders(top):
         return [c for f in split for c in _classes(f, root/"ground_truth" if top == root else root/"masks"/f.name, _part(f))]
     if not (classes := _classes(root)):
@@ -458,7 +459,7 @@ def _outside(root: Path, classes: list[_ClassFolder]) -> Counter:
     found, masks = Counter(), {"masks", "ground_truth"}
     for folder in {root, *(f for f in used if f.is_relative_to(root) and f not in [c.path for c in classes])}:
         found.update(_kind(f, folder) or f"{f.suffix.lower() or 'image'} outside the class folders" for f in folder.iterdir() if f.is_file() and f.name != MARK)
-        for other in set(_folders(folder)) - used:
+        for other in set(subfolders(folder)) - used:
             if other.name not in masks: found.update(image_files(other)[1])
     return found
 
@@ -467,7 +468,7 @@ def holds_masks(
     folder: Path,  # Beside folders of images
 ) -> bool:
     "Whether its name, beside those others, says that a folder holds masks."
-    beside = _folders(folder.parent)
+    beside = subfolders(folder.parent)
     return (folder.name == "masks" and any(f.name == "images" for f in beside)) or (
         folder.name == "ground_truth" and any(map(_part, beside)))
 
@@ -541,7 +542,7 @@ def load_folder(
     if not good: raise ImageError(f"{root}: none of {len(images)} images can be read. The first: {reasons[0]}")
     pick = lambda values: [values[i] for i in good]
     _warn_of_copies(pick(images), pick(labels))
-    top = root/"images" if _folders(root/"images") else root
+    top = root/"images" if subfolders(root/"images") else root
     return ImageSet(pick(images), pick(labels), pick(masks), [path.relative_to(top).as_posix() for path in pick(images)],
                     [(p, reason) for p, reason in zip(images, reasons) if reason], ignored,
                     None if parts[0] is None else pick(parts), bits or common_bits(pick(needed)))

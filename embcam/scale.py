@@ -23,10 +23,10 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from .classify import EmbeddingClassifier
-from .data import MARK, SUFFIXES, ImageError, class_folders, open_image
+from .data import MARK, ImageError, class_folders, looks_like_image, open_image, subfolders
 from .embedding import Backbone
-from .explain import Explainer, Explanation
-from .files import atomic_file, atomic_folder, check_writable
+from .explain import Explainer, Explanation, index_entry
+from .files import atomic_file, atomic_folder, check_writable, sweep_files
 from .head import Head
 from .plotting import encode_image, overlay, resize, thumbnail
 from .reliability import NearestNeighborDistance
@@ -34,14 +34,9 @@ from .report import explanation_page, on_demand_page
 from .tables import need_extra
 
 # %% ../nbs/25_scale.ipynb #4a704a32
-def _below(folder: Path) -> dict:
-    "{path: name} of the visible folders right below `folder`."
-    return {f.path: f.name for f in os.scandir(folder) if f.is_dir() and not f.name.startswith(".")} if folder.is_dir() else {}
-
-
 def _classes(root: Path) -> tuple[dict, set]:
     "{class folder: label}, and folders that hold no images but masks."
-    found = class_folders(root) if _below(root) else []
+    found = class_folders(root) if subfolders(root) else []
     return {str(c.path): c.path.name for c in found}, {str(c.masks.parent) for c in found if c.masks}
 
 # %% ../nbs/25_scale.ipynb #1d484077
@@ -52,7 +47,7 @@ def _walk(folder: str, classes: dict, left_out: set, label: str | None = None) -
     for entry in entries:
         if entry.name.startswith(".") or entry.path in left_out: continue
         if entry.is_dir(follow_symlinks=entry.path in classes): yield from _walk(entry.path, classes, left_out, label)
-        elif os.path.splitext(entry.name)[1].lower() in SUFFIXES: yield entry.path, label
+        elif looks_like_image(Path(entry)): yield entry.path, label
 
 
 def list_images(
@@ -134,7 +129,7 @@ def open_run(
         raise ValueError(f"{out} was made with other settings ({'; '.join(other)}): choose another folder, or start anew with force=True (--force).")
     folder = out/f"{settings['rows']}.parquet"
     folder.mkdir(exist_ok=True)
-    for rest in folder.glob(".*.part"): rest.unlink(missing_ok=True)  # of a run that was killed
+    sweep_files(folder)
     return folder
 
 # %% ../nbs/25_scale.ipynb #9124924d
@@ -206,10 +201,25 @@ def _split(part, reasons: list) -> tuple:
 
 # %% ../nbs/25_scale.ipynb #9f8b5b67
 @dataclass(frozen=True, eq=False)
-class EmbedPart:
-    "Embeds the images of a part and writes their rows."
+class _PartWriter:
+    "Works on the images of a part, and writes a row for each that can be read."
     folder: Path  # Of the parts
     settings: dict  # Kept in each file
+
+    @property
+    def device(self) -> str: return self.backbone.device.type
+
+    def __call__(self, part):
+        "Write the part; the Arrow table of one row says how many were done, and which were not."
+        made, reasons = self.make(part)
+        good, errors = _split(part, reasons)
+        if len(good): self.write(part, good, made)
+        return _summary(len(good), errors)
+
+# %% ../nbs/25_scale.ipynb #a4dac631
+@dataclass(frozen=True, eq=False)
+class EmbedPart(_PartWriter):
+    "Embeds the images of a part."
     backbone: Backbone  # Embeds
     head: Head | None = None  # Predicts
     batch_size: int = 32  # Images in one forward pass
@@ -217,15 +227,8 @@ class EmbedPart:
     @cached_property
     def distance(self): return NearestNeighborDistance(self.head.background)
 
-    @property
-    def device(self) -> str: return self.backbone.device.type
-
-    def __call__(self, part):
-        "Write the part; the Arrow table of one row says how many were done, and which were not."
-        embeddings, reasons = _embed_readable(self.backbone, part["path"].to_pylist(), self.batch_size)
-        good, errors = _split(part, reasons)
-        if len(good): _write_part(self.folder, part, _rows(self, good, embeddings), self.settings)
-        return _summary(len(good), errors)
+    def make(self, part) -> tuple: return _embed_readable(self.backbone, part["path"].to_pylist(), self.batch_size)
+    def write(self, part, good, embeddings: np.ndarray) -> None: _write_part(self.folder, part, _rows(self, good, embeddings), self.settings)
 
 # %% ../nbs/25_scale.ipynb #591826c5
 def _rows(work: EmbedPart, good, embeddings: np.ndarray):
@@ -363,28 +366,26 @@ def _explained(ex: Explanation, side: int) -> tuple[dict, str]:
 
 # %% ../nbs/25_scale.ipynb #8924c811
 @dataclass(frozen=True, eq=False)
-class ExplainPart:
-    "Explains the images of a part, and writes their rows and their pages."
-    folder: Path  # Of the parts
-    settings: dict  # Kept in each file
+class ExplainPart(_PartWriter):
+    "Explains the images of a part; their pages are written, too."
     explainer: Explainer  # Explains
     asked: dict = field(default_factory=dict)  # label and versus
     side: int = 240  # Of maps and pages, pixels
 
     @property
-    def device(self) -> str: return self.explainer.classifier.backbone.device.type
+    def backbone(self) -> Backbone: return self.explainer.classifier.backbone
 
-    def __call__(self, part):
-        "Write the part; the Arrow table of one row says how many were done, and which were not."
+    def make(self, part) -> tuple:
+        "Rows and pages, and for each file a reason, or None if it can be read."
         rows, pages, reasons = [], {}, []
         for file in part.to_pylist():
-            reasons.append(_unreadable(self.explainer.classifier.backbone, file["path"]))
+            reasons.append(_unreadable(self.backbone, file["path"]))
             if reasons[-1]: continue
             row, pages[file["sha256"]] = _explained(self.explainer(file["path"], name=file["picture"], **self.asked), self.side)
             rows.append({name: file[name] for name in ("picture", "label", "sha256")} | row)
-        good, errors = _split(part, reasons)
-        if rows: _write_explained(self, part, rows, pages)
-        return _summary(len(good), errors)
+        return (rows, pages), reasons
+
+    def write(self, part, good, made: tuple) -> None: _write_explained(self, part, *made)
 
 # %% ../nbs/25_scale.ipynb #4fbb5f31
 def _explained_schema(row: dict):
@@ -454,9 +455,8 @@ class PagePart:
         entries = []
         for file in part.to_pylist():
             ex = self.explainer(file["path"], name=file["picture"], **self.asked)
-            combined = ex.maps.limited(240)["combined"]
-            image = encode_image(overlay(resize(ex.image, combined.shape), combined), "PNG")
-            entries.append(dict(caption=f"{ex.name}: {ex.summary}", link=f"{ex.save(self.out, overwrite=True).name}/index.html", image=image))
+            entry = index_entry(ex, ex.save(self.out, overwrite=True))
+            entries.append(entry | dict(image=encode_image(entry["image"], "PNG")))
         return need_extra("pyarrow", "scale").Table.from_pylist(entries)
 
 

@@ -19,6 +19,7 @@ from embcam.cli import main
 from embcam.data import open_image
 from embcam.embedding import Backbone
 from embcam.explain import Explainer
+from embcam.files import _held
 from embcam.logos import make_logos
 from embcam.scale import _embed_padded, _shown_size, embed_folder, explain_files, list_images
 from embcam.tables import load_table
@@ -83,6 +84,20 @@ def test_own_output_is_no_image(photos, backbone):
     embed(photos, photos/"out", backbone)
     (photos/"out"/"map.png").write_bytes((photos/next(list_images(photos))[0]).read_bytes())
     assert not any(name.startswith("out/") for name, _, _ in list_images(photos))
+
+
+def test_a_flat_folder_that_holds_its_own_output_goes_on(tmp_path, logos, backbone):
+    for i in range(3): Image.fromarray(logos.images[i]).save(tmp_path/f"{i}", "PNG")  # without a suffix: known by their content
+    assert (embed(tmp_path, tmp_path/"out", backbone).now, embed(tmp_path, tmp_path/"out", backbone).before) == (3, 3)
+
+
+def test_parts_that_another_process_writes_are_left_alone(photos, tmp_path, backbone):
+    embed(photos, tmp_path/"out", backbone)
+    left, busy = (tmp_path/"out"/DATA/f".part-{n}.parquet-99999-0123abcd.part" for n in (1, 2))
+    for file in left, busy: file.touch()
+    with _held(busy) as free:
+        embed(photos, tmp_path/"out", backbone)
+        assert free and busy.exists() and not left.exists()
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
