@@ -55,11 +55,12 @@ _REACH = 2.5  # cells around a hot place that are looked at
 def pixel_stack(
     images: Sequence,  # Paths or arrays
     progress: bool = True,  # Show a progress bar
+    bits: int | None = None,  # That they are read at
 ) -> np.ndarray:  # (n, 128, 128, 3) uint8
     "All images in one small size."
     stack = np.empty((len(images), _SIDE, _SIDE, 3), np.uint8)
     for i, source in enumerate(tqdm(images, desc="shrinking", disable=not progress)):
-        stack[i] = Image.fromarray(open_image(source)).resize((_SIDE, _SIDE), Image.Resampling.BOX)
+        stack[i] = Image.fromarray(open_image(source, bits=bits)).resize((_SIDE, _SIDE), Image.Resampling.BOX)
     return stack
 
 # %% ../nbs/20_artefacts.ipynb #3654dae8

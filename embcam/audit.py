@@ -31,8 +31,9 @@ from .data import MARK, ImageSet, image_names, image_sources, open_image, open_m
 from .embedding import DiskCache
 from .evaluate import fingerprint
 from .explain import Explainer
+from .figure import new_figure
 from .files import atomic_file, begin_folder, check_writable, write_csv
-from .plotting import new_figure, overlay, resize, thumbnail
+from .plotting import overlay, resize, thumbnail
 from .report import sections_page
 from .suspects import find_twins, find_unlike, judge_labels, twin_groups, why_unjudged
 
@@ -280,7 +281,7 @@ _MEASURED = 5  # at most so many are measured
 
 def _measured_artefacts(found: Explained, classifier, images: ImageSet, groups: np.ndarray, seed: int, progress: bool) -> list[Artefact]:
     "Artefacts that matter, the most serious first."
-    candidates = find_artefacts(pixel_stack(images.images, progress), found.maps, found.predicted)[:_MEASURED]
+    candidates = find_artefacts(pixel_stack(images.images, progress, images.bits), found.maps, found.predicted)[:_MEASURED]
     measured = [measure_artefact(a, classifier, images.images, found.embeddings, images.labels, groups, seed, progress) for a in candidates]
     return sorted([a for a in measured if a.drop >= _LOSS], key=lambda a: -a.drop*a.shows.sum())
 
@@ -297,7 +298,7 @@ def _notes(classifier: EmbeddingClassifier, images: ImageSet, seen: np.ndarray) 
     notes = why_unjudged(images.labels)
     strange = sorted(set(map(str, images.classes)) - set(map(str, classifier.classes_.tolist())))
     if strange: notes.append(f"The model knows no class {', '.join(strange)}: these images count as errors.")
-    if classifier.head_.score_kind != "probability": notes.append(f"{classifier.head_.name} gives no probabilities: a score is a {classifier.head_.score_kind}.")
+    if note := classifier.head_.score_note: notes.append(note)
     if not any(mask is not None for mask in images.masks): notes.append("There are no masks: whether a strategy lies on the defects cannot be said.")
     if not classifier.backbone.trained: notes.append("Untrained weights: features and maps show how embcam works, not what matters.")
     if not classifier.backbone.averages: notes.append("The embedding is no plain average of a layer: maps are those of the default method, not exact ones.")
@@ -313,11 +314,11 @@ def audit(
     progress: bool = True,  # Show progress
 ) -> Audit:
     "Audit a data set: features, strategies, artefacts, labels, twins, and images unlike all others."
-    images = _as_set(images)
+    images = _as_set(images).at_bits(classifier.backbone.bits)
     cache = None if out is None else _open_cache(out)
     found = explain_all(audit_explainer(classifier, seed), images.images, cache, progress)
     names, seen = images.names, training_images(classifier, images.names, found.embeddings)
-    twins = find_twins(found.embeddings, images.images, progress=progress)
+    twins = find_twins(found.embeddings, images.images, progress=progress, bits=images.bits)
     groups = twin_groups(twins, len(images))
     artefacts = _measured_artefacts(found, classifier, images, groups, seed, progress)
     doubts, far = judge_labels(classifier, found.embeddings, images.labels, groups, seed, progress), find_unlike(found.embeddings, groups)
@@ -351,15 +352,19 @@ def _box_drawn(image: np.ndarray, box: Sequence[float]) -> np.ndarray:
     ImageDraw.Draw(whole).rectangle(edges, outline=(230, 40, 200), width=line)
     return np.asarray(whole)
 
+# %% ../nbs/20_audit.ipynb #689b0586
+def _small_image(a: Audit, i: int) -> np.ndarray: return thumbnail(open_image(a.images.images[i], bits=a.images.bits))
+
+
+def _artefact_tiles(a: Audit, artefact: Artefact, n: int) -> list[tuple]:
+    "(image with the box, name) of some images that show an artefact."
+    return [(_box_drawn(_small_image(a, i), artefact.box), a.images.names[i]) for i in np.flatnonzero(artefact.shows)[:n].tolist()]
+
 # %% ../nbs/20_audit.ipynb #01c59a6b
 def _tiles(a: Audit, n: int) -> dict:
     "{heading: [(image, caption), ...]} of what was found, at most `n` of each."
-    where = {name: i for i, name in enumerate(a.images.names)}
-    def image(name): return thumbnail(open_image(a.images.images[where[name]]))
-    tiles = {}
-    for artefact in a.found:
-        shown = [a.images.names[i] for i in np.flatnonzero(artefact.shows)[:n]]
-        tiles[f"artefact of {artefact.label}"] = [(_box_drawn(image(name), artefact.box), name) for name in shown]
+    def image(name): return _small_image(a, a.images.names.index(name))
+    tiles = {f"artefact of {artefact.label}": _artefact_tiles(a, artefact, n) for artefact in a.found}
     tiles["doubtful labels"] = [(image(row.picture), f"{row.picture}: given {row.given}, likely {row.likely}") for row in a.labels[:n].itertuples()]
     def pair(names): return np.hstack([resize(image(name), (160, 160)) for name in names])
     tiles["twins"] = [(pair(row.pictures), f"{' and '.join(row.pictures)}: {row.similarity:.3f}") for row in a.twins[:n].itertuples()]
@@ -400,9 +405,8 @@ def _strategy_sections(a: Audit, n: int = 6) -> list[dict]:
         own = np.flatnonzero((a.explained.predicted == row["class"]) & (a.pictures["strategy"] == row["strategy"]))
         mean = np.clip(a.explained.maps[own], 0, None).mean(0)
         near = own[np.argsort(((a.explained.contributions[own] - a.explained.contributions[own].mean(0))**2).sum(1), kind="stable")[:n]]
-        pictures = [thumbnail(open_image(a.images.images[i])) for i in near]
         average = overlay(np.full((140, 140, 3), 90, np.uint8), mean/(mean.max() or 1))
-        tiles = [(average, "where, on average")] + [(_map_drawn(p, a.explained.maps[i]), a.images.names[i]) for p, i in zip(pictures, near)]
+        tiles = [(average, "where, on average")] + [(_map_drawn(_small_image(a, i), a.explained.maps[i]), a.images.names[i]) for i in near.tolist()]
         mask = "" if np.isnan(row["on_mask"]) else f", {row['on_mask']:.0%} of its relevance on the masks"
         text = f"{row['images']} images, {row['error_rate']:.0%} of them wrong{mask}. Features: {row['features']}."
         sections.append(dict(heading=f"{row['class']}, strategy {row['strategy'] + 1}", text=text, tiles=tiles))
@@ -417,10 +421,10 @@ def _map_drawn(image: np.ndarray, grid: np.ndarray) -> np.ndarray:
 # %% ../nbs/20_audit.ipynb #dec047f0
 def _label_sections(a: Audit, n: int = 12) -> list[dict]:
     "Doubtful labels: the image, why it should be the given class, and why the likely one."
-    sections, where, known = [], {name: i for i, name in enumerate(a.images.names)}, a.classifier.classes_.tolist()
-    explainer = Explainer(a.classifier, **({} if a.classifier.head_.linear is not None else dict(ranking="permutation", samples=20)))
+    sections, known, explainer = [], a.classifier.classes_.tolist(), audit_explainer(a.classifier).replace(method=Explainer.method)
     for row in a.labels[:n].itertuples():
-        source, tiles = a.images.images[where[row.picture]], [(thumbnail(open_image(a.images.images[where[row.picture]])), row.picture)]
+        i = a.images.names.index(row.picture)
+        source, tiles = a.images.images[i], [(_small_image(a, i), row.picture)]
         for role, c in (("given", row.given), ("likely", row.likely)):
             if c not in known: continue
             tiles.append((explainer(source, label=c).thumbnail(), f"why {c} ({role})"))
@@ -430,7 +434,7 @@ def _label_sections(a: Audit, n: int = 12) -> list[dict]:
 # %% ../nbs/20_audit.ipynb #5f0a5caf
 def _artefact_section(a: Audit, artefact: Artefact, n: int = 12) -> dict:
     "An artefact: images that show it, boxed, and what hangs on it."
-    tiles = [(_box_drawn(thumbnail(open_image(a.images.images[i])), artefact.box), a.images.names[i]) for i in np.flatnonzero(artefact.shows)[:n]]
+    tiles = _artefact_tiles(a, artefact, n)
     text = f"{artefact!r}. The images that show it lose {artefact.drop:.2f} of the score when it is blurred out."
     return dict(heading=str(artefact.label), text=text, tiles=tiles)
 

@@ -129,13 +129,11 @@ def _print_score(classifier, images, train, test) -> float | None:
     from embcam.classify import auc_roc
     counts = ", ".join(f"{c} {(images.labels == c).sum()}" for c in images.classes[:20])
     print(f"classes: {counts}\n{classifier.backbone}\nN = {len(train)} training images, K = {len(classifier.selected_)} selected features, {len(test)} held out")
-    try:
-        auc = auc_roc(test.labels, classifier.scores(test), classifier.classes_)
-        print(f"AUC ROC (one-vs-rest): {auc:.4f}")
-    except ValueError as error:  # a test part of the folder's own may lack a class
-        if "No image of class" not in str(error): raise
-        auc = print(f"no AUC ROC: {error}")
-    print(pd.crosstab(pd.Series(test.labels, name="true"), pd.Series(classifier.predict(test), name="predicted")).to_string())
+    embeddings, auc = classifier.embed(test), None
+    try: auc = auc_roc(test.labels, classifier.scores(embeddings), classifier.classes_)
+    except ValueError as error: print(f"no AUC ROC: {error}")  # a test part of the folder's own may lack a class
+    else: print(f"AUC ROC (one-vs-rest): {auc:.4f}")
+    print(pd.crosstab(pd.Series(test.labels, name="true"), pd.Series(classifier.predict(embeddings), name="predicted")).to_string())
     return auc
 
 # %% ../nbs/26_cli.ipynb #1d2179b6
@@ -251,16 +249,6 @@ def _explain_to_table(args, explainer, images: dict, asked: dict) -> None:
     _finish(explain_files(files, args.out, explainer, **asked, force=args.force, **_engine(args)), f"open {args.out}/index.html")
 
 
-def _mask_beside(path: Path) -> Path | None:
-    "The mask of ROOT/images/CLASS/NAME: ROOT/masks/CLASS/NAME, of any format, or None."
-    from embcam.data import SUFFIXES
-    parts = path.absolute().parts
-    if "images" not in parts[:-1]: return None
-    at = len(parts) - 1 - parts[::-1].index("images")
-    folder = Path(*parts[:at], "masks", *parts[at + 1:-1])
-    return next((f for f in sorted(folder.glob("*")) if f.stem.removesuffix("_mask") == path.stem and f.suffix.lower() in SUFFIXES), None)
-
-
 def _write_coco(file: str, places: dict, classes: list) -> None:
     "Write the boxes that `_save_explanations` found as COCO, and print how well they meet the masks that there are."
     import json
@@ -268,12 +256,12 @@ def _write_coco(file: str, places: dict, classes: list) -> None:
     import numpy as np
 
     from embcam.boxes import boxes_on_mask, coco_record
-    from embcam.data import open_mask
+    from embcam.data import mask_beside, open_mask
     from embcam.files import atomic_file
     record = coco_record([place[:3] for place in places.values()], classes, [place[3] for place in places.values()])
     with atomic_file(file) as part: part.write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
     print(f"boxes: {len(record['annotations'])} of {len(record['images'])} images, {file}")
-    masks = {path: open_mask(mask) for path in places if (mask := _mask_beside(Path(path)))}
+    masks = {path: open_mask(mask) for path in places if (mask := mask_beside(path))}
     met = [boxes_on_mask(places[path][2], mask) for path, mask in masks.items() if mask.any()]
     if met: print("on {} masks: IoU {:.3f}, recall {:.3f} (means)".format(len(met), *np.mean(met, axis=0)))
 

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['SHOWN', 'SUFFIXES', 'MARK', 'Sample', 'apportion', 'check_labels', 'ImageSet', 'passed_over_line', 'image_sources',
-           'image_names', 'looks_like_image', 'image_files', 'subfolders', 'class_folders', 'holds_masks',
-           'load_folder']
+           'image_names', 'looks_like_image', 'image_files', 'subfolders', 'class_folders', 'mask_beside',
+           'holds_masks', 'load_folder']
 
 # %% ../nbs/00_data.ipynb #17621469
+import copy
 import hashlib
 import io
 import os
@@ -152,7 +153,10 @@ class ImageSet:
 
     def at_bits(self, bits: int | None) -> "ImageSet":
         "The same images, read at so many bits, such as those of a model; None: as they are."
-        return self if bits is None else ImageSet(self.images, self.labels, self.masks, self.names, self.skipped, self.passed_over, self.parts, bits)
+        if bits is None: return self
+        other = copy.copy(self)
+        other._bits = check_bits(bits)
+        return other
 
     @property
     def ignored(self) -> int:
@@ -443,11 +447,26 @@ def class_folders(root: Path) -> list[_ClassFolder]:
     return classes
 
 # %% ../nbs/00_data.ipynb #32d0ff1e
+def _stem(path: Path, top: Path) -> str: return path.relative_to(top).with_suffix("").as_posix()
+
+
+def _masks_below(folder: Path | None) -> dict:
+    "{place and stem, without '_mask': path} of the masks below a folder."
+    return {_stem(m, folder).removesuffix("_mask"): m for m in image_files(folder)[0]} if folder and folder.is_dir() else {}
+
+
+def mask_beside(
+    path: str | Path,  # ROOT/images/CLASS/NAME
+) -> Path | None:  # ROOT/masks/CLASS/NAME, of any format
+    "The mask of one image, if there is one."
+    path = Path(path).absolute()
+    top = next((above for above in path.parents if above.name == "images"), None)
+    return top and _masks_below(top.with_name("masks")/path.parent.relative_to(top)).get(path.stem)
+
+
 def _mask_paths(images: list[Path], folder: Path, masks: Path | None) -> list[Path | None]:
     "For each image of a class `folder` its mask below `masks`: the same place and stem, or the stem and '_mask'."
-    def stem(path, top): return path.relative_to(top).with_suffix("").as_posix()
-    found = {stem(m, masks).removesuffix("_mask"): m for m in image_files(masks)[0]} if masks and masks.is_dir() else {}
-    stems = [stem(p, folder) for p in images]
+    found, stems = _masks_below(masks), [_stem(p, folder) for p in images]
     if lost := sorted(set(found) - set(stems)):
         warnings.warn(f"{len(lost)} mask(s) have no image, for example {found[lost[0]]}", stacklevel=3)
     return [found.get(s) for s in stems]

@@ -26,8 +26,8 @@ from tqdm.auto import tqdm
 
 from .data import image_sources
 from .fast import choose_precision, fast_network
-from .layers import (AdaptedNetwork, PooledStages, adapt_network, as_grid, choose_layers, choose_pooled, find_grids, find_stages, input_stride, like_network,
-                           network_lock, patch_grid, random_image, record_activations)
+from .layers import (PooledStages, adapt_network, as_grid, choose_layers, choose_pooled, find_grids, find_stages, image_channels, input_stride,
+                           like_network, network_lock, patch_grid, random_image, record_activations)
 from .pixels import ImageError, bits_in_use, check_bits, is_wide, open_image
 from .weights import build_network, weights_hash
 
@@ -341,9 +341,8 @@ def _survey(
     averages = _averages(network, grids, [*stages, *target_layers], size)
     feature_layers = tuple(layer for layer, part in averages.items() for _ in range(part.start, part.stop)) or None
     strides = input_stride(network, grids, stages, n_features, size) if resize == "native" else (1, 1)
-    channels = network.channels if isinstance(network, (AdaptedNetwork, PooledStages)) else 3
-    return dict(network=network, channels=channels, n_features=n_features, stages=stages, target_layers=target_layers, layouts={name: grids[name][0] for name in target_layers},
-                pooled=pooled, averages=averages, feature_layers=feature_layers, strides=strides)
+    return dict(network=network, channels=image_channels(network), n_features=n_features, stages=stages, target_layers=target_layers,
+                layouts={name: grids[name][0] for name in target_layers}, pooled=pooled, averages=averages, feature_layers=feature_layers, strides=strides)
 
 # %% ../nbs/04_embedding.ipynb #d393f857
 _RECIPE = ("arch", *_PREPARATION, "target_layers", "pooled", "seed", "bits", "precision")

@@ -25,7 +25,7 @@ from .cam import CosineTarget, LayerMaps, activation_maps, check_method, feature
 from .cells import cell_evidence, cell_parts, cell_shapley
 from .classify import EmbeddingClassifier
 from .data import SUFFIXES, image_names, image_sources, open_image
-from .features import RANKINGS, Ranking, absent_features, auto_ranking, is_stochastic, rank_features, ranking_stability
+from .features import RANKINGS, Ranking, absent_features, auto_ranking, is_stochastic, rank_features, ranking_stability, sampling_options
 from .figure import figure_jpeg, new_figure
 from .files import atomic_folder
 from .head import Forecast
@@ -124,9 +124,6 @@ def _why_empty(ex: Explanation, layer: str) -> str | None:
     return getattr(ex.target, "why_empty", lambda e: None)(ex.embedding) or "no positive relevance at this layer"
 
 # %% ../nbs/15_explain.ipynb #bd95291a
-_NO_PROBABILITY = {"squashed margin": "percentages are margins squashed to add up to one", "vote": "the class that it votes for counts 100%"}
-
-
 def _reading_notes(
     ex: Explanation,  # To read
 ) -> list[str]:  # Sentences
@@ -137,7 +134,7 @@ def _reading_notes(
         notes.append(f"{len(ex.absent)} of the {len(ex.top[:SHOWN])} most important features matter by being absent ({names}): a map cannot localise what is missing.")
     notes += [f"No evidence at {layer}: {why}." for layer in ex.maps.layers if (why := ex.why_empty(layer))]
     if "trust" in vars(ex): notes += ex.trust.warnings()
-    if ex.settings["scores"] in _NO_PROBABILITY: notes.append(f"{ex.settings['estimator']} gives no probabilities: {_NO_PROBABILITY[ex.settings['scores']]}.")
+    if note := ex.explainer.classifier.head_.score_note: notes.append(note)
     if not ex.settings["trained"]: notes.append("Untrained weights: the maps show how embcam works, not what matters.")
     return notes
 
@@ -252,7 +249,7 @@ def _rank(explainer: Explainer, embedding: np.ndarray, label, versus, seed: int)
     c, by_information = explainer.classifier, isinstance(explainer.ranking, str) and explainer.ranking == "mutual information"
     ranking = c.selection_ if by_information else explainer.ranking
     if not isinstance(ranking, Ranking):
-        options = dict(samples=explainer.samples) if explainer.samples and explainer.ranking_name in ("surrogate", "lime", "shap", "permutation") else {}
+        options = sampling_options(RANKINGS.get(explainer.ranking_name), explainer.samples)
         return rank_features(embedding, c.head_, label, ranking, seed, versus, **options)
     if by_information and not np.any(ranking.weights):
         raise ValueError("This classifier was taken in already fitted and knows no mutual information: choose another ranking.")

@@ -12,8 +12,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
-from .layers import _class_name, _SameModules, network_lock, random_input
-from .weights import _results_in
+from .layers import class_name, network_lock, random_image
+from .weights import computed_tensors
 
 # %% ../nbs/04_fast.ipynb #afd0734b
 def _plain_weight(module: nn.Module) -> bool:
@@ -60,7 +60,7 @@ def _embedding_copy(
 ) -> nn.Module:
     "A copy with folded batch norms; what it does not change is shared."
     shared = {} if dtype else {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
-    fast = copy.deepcopy(network, shared | {id(tensor): tensor.detach().clone() for tensor in _results_in(network)})
+    fast = copy.deepcopy(network, shared | {id(tensor): tensor.detach().clone() for tensor in computed_tensors(network)})
     with torch.no_grad():
         for conv, norm in _norm_pairs(fast, x)[0]: _fold(fast, conv, norm)
         for module in fast.modules():
@@ -98,12 +98,12 @@ _FAST = WeakKeyDictionary()
 
 def _make_fast(network: nn.Module, size: int, precision: str) -> tuple:
     "(the fastest copy that agrees, or None; the memory format of its input)"
-    x = random_input(network, 2, network.channels if isinstance(network, _SameModules) else 3, size, size)
+    x = random_image(network, size, n=2)
     dtype = torch.bfloat16 if precision == "bfloat16" else None
     for memory_format in torch.channels_last, torch.contiguous_format:
         fast = _embedding_copy(network, x[:1], memory_format, dtype)
         if _agrees(network, fast, x, memory_format, dtype): return fast, memory_format
-    if dtype: raise ValueError(f"{_class_name(network)} does not run in bfloat16: pass precision='float32'.")
+    if dtype: raise ValueError(f"{class_name(network)} does not run in bfloat16: pass precision='float32'.")
     return None, torch.contiguous_format
 
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RANKINGS', 'EFFECTS', 'Ranking', 'feature_count', 'select_features', 'absent_features', 'rank_exact', 'jaccard',
            'rank_lime', 'rank_shap', 'rank_permutation', 'rank_importances', 'auto_ranking', 'check_options',
-           'rank_features', 'add_effects', 'is_stochastic', 'Stability', 'ranking_stability']
+           'sampling_options', 'rank_features', 'add_effects', 'is_stochastic', 'Stability', 'ranking_stability']
 
 # %% ../nbs/07_features.ipynb #64ab8f47
 import inspect
@@ -254,6 +254,14 @@ def check_options(
     for option in options:
         if not known: raise TypeError(f"{name} has no options, but {option!r} was given.")
         if option not in known: raise TypeError(f"{name} has no option {option!r}: choose {', '.join(known)}.")
+
+# %% ../nbs/07_features.ipynb #105399db
+def sampling_options(
+    function: Callable | None,  # A ranking or a source of effects, or None
+    samples: int | str | None,  # As asked for; None: its own number
+) -> dict:
+    "The number of samples, for a function that takes one."
+    return dict(samples=samples) if samples and function and "samples" in inspect.signature(function).parameters else {}
 
 # %% ../nbs/07_features.ipynb #a95fa943
 def _ask(

@@ -55,6 +55,15 @@ def score_kind(
     "What a score of this estimator is."
     return "probability" if hasattr(estimator, "predict_proba") else "squashed margin" if hasattr(estimator, "decision_function") else "vote"
 
+# %% ../nbs/06_head.ipynb #6a2bc69f
+def _score_note(
+    name: str,  # Of the estimator
+    kind: str,  # From `score_kind`
+) -> str:
+    "What a reader must know about scores that are no probabilities."
+    meaning = {"squashed margin": "percentages are margins squashed to add up to one", "vote": "the class that it votes for counts 100%"}
+    return f"{name} gives no probabilities: {meaning[kind]}." if kind in meaning else ""
+
 # %% ../nbs/06_head.ipynb #cf1f2059
 def class_scores(
     estimator,  # Fitted scikit-learn classifier
@@ -145,6 +154,9 @@ class Head:
 
     @property
     def score_kind(self) -> str: return score_kind(self.estimator)
+
+    @property
+    def score_note(self) -> str: return _score_note(self.name, self.score_kind)  # empty for probabilities
 
     @cached_property
     def training(self) -> np.ndarray: return self.values(self.background)

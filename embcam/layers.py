@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['headless', 'as_grid', 'patch_grid', 'network_lock', 'record_activations', 'like_network', 'random_input',
-           'random_image', 'find_grids', 'layers_with_gradient', 'find_stages', 'choose_layers', 'input_stride',
-           'PooledStages', 'choose_pooled', 'embedding_path', 'first_pass', 'AdaptedNetwork', 'adapt_network']
+           'class_name', 'image_channels', 'random_image', 'find_grids', 'layers_with_gradient', 'find_stages',
+           'choose_layers', 'input_stride', 'PooledStages', 'choose_pooled', 'embedding_path', 'first_pass',
+           'AdaptedNetwork', 'adapt_network']
 
 # %% ../nbs/02_layers.ipynb #27fcce50
 import threading
@@ -145,22 +146,26 @@ class _SameModules(nn.Module):
         shared = "_modules", "_parameters", "_buffers", "_non_persistent_buffers_set", "training"
         vars(self).update({part: vars(network)[part] for part in shared})
         vars(self)["inner"] = network  # no module of its own: its modules are ours
-        self.channels = channels or (network.channels if isinstance(network, _SameModules) else 3)
+        self.channels = channels or image_channels(network)
 
 # %% ../nbs/02_layers.ipynb #49bd91f0
-def _class_name(network: nn.Module) -> str:
+def class_name(network: nn.Module) -> str:
     "What to call a network in an error: the user's own class."
     while isinstance(network, _SameModules): network = network.inner
     return type(network).__name__
 
 # %% ../nbs/02_layers.ipynb #fe1b23d8
+def image_channels(network: nn.Module) -> int: return network.channels if isinstance(network, _SameModules) else 3
+
+
 def random_image(
     network: nn.Module,  # Any network
     height: int,  # Pixels
     width: int | None = None,  # Pixels; default as high
-) -> torch.Tensor:  # (1, 3, height, width); one channel for a network of grey images
-    "A random image as this network takes it."
-    return random_input(network, 1, network.channels if isinstance(network, _SameModules) else 3, height, width or height)
+    n: int = 1,  # How many
+) -> torch.Tensor:  # (n, 3, height, width); one channel for a network of grey images
+    "Random images as this network takes them."
+    return random_input(network, n, image_channels(network), height, width or height)
 
 # %% ../nbs/02_layers.ipynb #03437e22
 def find_grids(
@@ -178,9 +183,9 @@ def find_grids(
     with torch.inference_mode(), _set_hooks(network, {name: look(name) for name, _ in network.named_modules() if name}):
         try: embedding = network(random_image(network, size))
         except (RuntimeError, AssertionError, ValueError) as error:
-            raise ValueError(f"{_class_name(network)} cannot take images of size={size} px ({error}).") from error
+            raise ValueError(f"{class_name(network)} cannot take images of size={size} px ({error}).") from error
     if not isinstance(embedding, torch.Tensor) or embedding.ndim != 2:
-        raise ValueError(f"{_class_name(network)} must return embeddings of shape (n, D), not {getattr(embedding, 'shape', type(embedding))}.")
+        raise ValueError(f"{class_name(network)} must return embeddings of shape (n, D), not {getattr(embedding, 'shape', type(embedding))}.")
     return found, embedding.shape[-1]
 
 # %% ../nbs/02_layers.ipynb #5e662e85
@@ -217,7 +222,7 @@ def _differentiable(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
     "What the network returns, with its graph; ValueError for a network whose forward cannot be differentiated."
     try: return network(x)
     except RuntimeError as error:
-        raise ValueError(f"{_class_name(network)} cannot be differentiated, and maps need the gradient of the embedding ({error}).") from error
+        raise ValueError(f"{class_name(network)} cannot be differentiated, and maps need the gradient of the embedding ({error}).") from error
 
 
 def _check_graph(
@@ -227,7 +232,7 @@ def _check_graph(
     "ValueError for an embedding without a graph."
     with network_lock(network), torch.inference_mode(False), torch.enable_grad(): output = _differentiable(network, random_image(network, size).requires_grad_())
     if not output.requires_grad:
-        raise ValueError(f"{_class_name(network)} returns an embedding without a graph: its forward runs under torch.no_grad, or detaches what it returns. "
+        raise ValueError(f"{class_name(network)} returns an embedding without a graph: its forward runs under torch.no_grad, or detaches what it returns. "
                          "Maps need the gradient of the embedding: take that out of forward, embcam freezes the network itself.")
 
 # %% ../nbs/02_layers.ipynb #c835a2d6
@@ -268,7 +273,7 @@ def _check_grids(
     others: Iterable[str],  # To name in the error
 ) -> None:
     "ValueError for a name that is no module, or no module with a grid."
-    own, modules = _class_name(network), dict(network.named_modules())
+    own, modules = class_name(network), dict(network.named_modules())
     for name in names:
         if name not in modules: raise ValueError(f"No module {name!r} in {own}; its stages are {', '.join(others)}.")
         if name not in grids: raise ValueError(f"{name!r} returns no grid; the stages of {own} are {', '.join(others)}.")
@@ -282,7 +287,7 @@ def choose_layers(
     size: int = 224,  # Side of the network's input, pixels
 ) -> tuple:  # Module names
     "The layers to draw maps at; ValueError, with the layers that can be used, for a name that cannot."
-    names, own = tuple(stages if wanted is None else [wanted] if isinstance(wanted, str) else wanted), _class_name(network)
+    names, own = tuple(stages if wanted is None else [wanted] if isinstance(wanted, str) else wanted), class_name(network)
     if not stages: _check_graph(network, size)
     if not names:
         raise ValueError(f"{own} has no layer that can carry a map: name target_layers, use larger images, or check that its embedding depends on the image.")
@@ -312,7 +317,7 @@ def input_stride(
             with network_lock(network), torch.inference_mode(): embedding = network(random_image(network, least, least + unit))
         except (RuntimeError, AssertionError, ValueError): continue
         if embedding.shape[1:] == (n_features,): return unit, least
-    raise ValueError(f"{_class_name(network)} takes images of {size} x {size} px only: choose resize='squash', 'letterbox' or 'crop'.")
+    raise ValueError(f"{class_name(network)} takes images of {size} x {size} px only: choose resize='squash', 'letterbox' or 'crop'.")
 
 # %% ../nbs/02_layers.ipynb #8d6b6f94
 class PooledStages(_SameModules):
@@ -390,7 +395,7 @@ def embedding_path(
     if len({id(t) for t in fitting.values()}) == 1: return next(iter(fitting))
     shapes = ", ".join(f"{'.'.join(map(str, path)) or 'a tensor'} {tuple(t.shape)}" for path, t in (fitting or tensors).items()) or f"{type(output).__name__}"
     wrong = "one and no more" if fitting else "not"
-    raise ValueError(f"{_class_name(network)} must return embeddings of shape (n, D), {wrong}: it returns {shapes}. {_wrapper(fitting or tensors)}")
+    raise ValueError(f"{class_name(network)} must return embeddings of shape (n, D), {wrong}: it returns {shapes}. {_wrapper(fitting or tensors)}")
 
 # %% ../nbs/02_layers.ipynb #c4758cf3
 def first_pass(
@@ -405,10 +410,10 @@ def first_pass(
             try: return channels, network(random_input(network, 1, channels, size, size))
             except Exception as error: errors.append(error)
     if wanted not in (None, 1, 3):
-        raise ValueError(f"{_class_name(network)} takes images of {wanted} channels, and embcam's have three (RGB), or one (grey) where a network asks for it. "
+        raise ValueError(f"{class_name(network)} takes images of {wanted} channels, and embcam's have three (RGB), or one (grey) where a network asks for it. "
                          "Wrap it in a module that makes its channels of these.") from errors[0]
     error = errors[-1 if wanted == 1 else 0]
-    raise ValueError(f"{_class_name(network)} cannot take images of size={size} px ({error}).") from error
+    raise ValueError(f"{class_name(network)} cannot take images of size={size} px ({error}).") from error
 
 # %% ../nbs/02_layers.ipynb #c51a76d5
 class AdaptedNetwork(_SameModules):

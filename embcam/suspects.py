@@ -31,9 +31,9 @@ _SIDE = 64  # pixels on which twins are compared
 _SHIFT = _SIDE//8  # the largest shift that is looked for
 
 
-def _small(source) -> np.ndarray:
+def _small(source, bits: int | None = None) -> np.ndarray:
     "An image in grey, 64 x 64, float32."
-    return np.asarray(Image.fromarray(open_image(source)).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX), np.float32)
+    return np.asarray(Image.fromarray(open_image(source, bits=bits)).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX), np.float32)
 
 # %% ../nbs/20_suspects.ipynb #e851601c
 def _overlap_correlation(a: np.ndarray, b: np.ndarray, dy: int, dx: int) -> float:
@@ -51,9 +51,9 @@ def pixel_similarity(
 ) -> float:  # 1: equal, but for brightness and contrast
     "The best correlation of two images over shifts: the peak of a phase-free cross-correlation, then its neighbours."
     x, y = a - a.mean(), b - b.mean()
-    product = np.fft.irfft2(np.fft.rfft2(x)*np.conj(np.fft.rfft2(y)), s=x.shape)
+    correlation = np.fft.irfft2(np.fft.rfft2(x)*np.conj(np.fft.rfft2(y)), s=x.shape)
     near = np.arange(-_SHIFT, _SHIFT + 1)
-    found = product[np.ix_(near, near)]  # negative shifts count from the end
+    found = correlation[np.ix_(near, near)]  # negative shifts count from the end
     dy, dx = (near[i] for i in np.unravel_index(found.argmax(), found.shape))
     around = [(y0, x0) for y0 in (dy - 1, dy, dy + 1) for x0 in (dx - 1, dx, dx + 1)]
     return max(_overlap_correlation(a, b, y0, x0) for y0, x0 in [(0, 0), *around])
@@ -95,11 +95,12 @@ def find_twins(
     images: Sequence,  # The same images: paths or arrays
     least: float = TWIN,  # Similarity from which two are twins
     progress: bool = True,  # Show a progress bar
+    bits: int | None = None,  # That they are read at
 ) -> pd.DataFrame:  # Columns: first, second (positions), similarity; the most alike first
     "Pairs of images that are equal or nearly so."
     columns = ["first", "second", "similarity"]
     if len(embeddings) < 2: return pd.DataFrame(columns=columns)
-    grey = np.stack([_small(image) for image in images])
+    grey = np.stack([_small(image, bits) for image in images])
     outline = grey.reshape(len(grey), 16, 4, 16, 4).mean((2, 4)).reshape(len(grey), -1)  # a recompressed copy has lost its texture, not its outline
     pairs = np.unique(np.concatenate([_proposed_pairs(embeddings), _proposed_pairs(outline - outline.mean(1, keepdims=True))]), axis=0)
     rows = [(a, b, pixel_similarity(grey[a], grey[b])) for a, b in tqdm(pairs.tolist(), desc="comparing pairs", disable=not progress)]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .cam import CosineTarget, LinearTarget
-from .features import Ranking, add_effects
+from .features import EFFECTS, Ranking, add_effects, sampling_options
 from .head import Head
 from .masking import STRATEGIES, TZZ, ImputationStrategy, as_strategy, impute
 
@@ -38,7 +38,7 @@ class Signed:
     def rank(self, ranking: Ranking, embedding: np.ndarray, head: Head, seed: int = 0, samples=None) -> Ranking:
         "The ranking with effects."
         source = ranking.name if self.weights == "auto" else self.weights
-        return add_effects(ranking, embedding, head, self.weights, seed, **(dict(samples=samples) if samples and source in ("surrogate", "lime") else {}))
+        return add_effects(ranking, embedding, head, self.weights, seed, **sampling_options(EFFECTS.get(source), samples))
 
     def build(self, embedding: np.ndarray, ranking: Ranking, top: int, head: Head, seed: int = 0) -> LinearTarget:
         "The sum of the top features times their effects."
