@@ -103,6 +103,16 @@ class EnergyTarget:
     def __repr__(self): return "|e|²"
 
 # %% ../nbs/09_cam.ipynb #62759493
+def _watched(network: torch.nn.Module) -> bool:
+    "Whether somebody else's hook, such as one of the grad-cam package, may keep a gradient: a batched one outlives its batch there, and breaks."
+    return any(module._forward_hooks for module in network.modules())
+
+
+def _one_by_one(function: Callable) -> Callable:
+    "`torch.vmap` for what cannot be batched."
+    return lambda seeds: [torch.stack(layer) for layer in zip(*map(function, seeds))]
+
+
 def layer_gradients(
     trace: Trace,  # `output` (1, D) and `activations` {layer: (1, C, h, w)}
     vectors: np.ndarray,  # v of each target, (T, D)
@@ -110,12 +120,11 @@ def layer_gradients(
     "One batched vector-Jacobian product: the gradient of v·e at every layer, for every v."
     activations = list(trace.activations.values())
     seeds = torch.as_tensor(np.asarray(vectors), dtype=trace.output.dtype, device=trace.output.device)[:, None]
+    def backward(seed): return torch.autograd.grad(trace.output, activations, seed, retain_graph=True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*batching rule.*")
-        try: gradients = torch.autograd.grad(trace.output, activations, seeds, retain_graph=True, is_grads_batched=True)
-        except RuntimeError:  # an operation, or somebody else's hook on the network, that cannot be batched
-            single = [torch.autograd.grad(trace.output, activations, seed, retain_graph=True) for seed in seeds]
-            gradients = [torch.stack(layer) for layer in zip(*single)]
+        try: gradients = (_one_by_one if _watched(trace.network) else torch.vmap)(backward)(seeds)
+        except RuntimeError: gradients = _one_by_one(backward)(seeds)  # an operation that cannot be batched
     return {layer: gradient[:, 0].float() for layer, gradient in zip(trace.activations, gradients)}
 
 # %% ../nbs/09_cam.ipynb #bc961212
@@ -216,7 +225,7 @@ def vector_maps(
     vectors: np.ndarray,  # v of each target, (T, D)
     methods: Sequence[str],  # Keys of CAM_METHODS
     origins: Sequence | None = None,  # Of each target, (D,) or None; used by gated methods
-    chunk: int = 8,  # Vectors in one batched backward pass: more would leave the processor's cache
+    chunk: int = 16,  # Vectors in one batched backward pass
 ) -> dict[str, dict[str, Tensor]]:  # {method: {layer: signed raw maps (T, gh, gw) float32}}
     "Maps of v·e for every v, by several methods that share the gradients."
     activations = {layer: a[0].detach().float() for layer, a in trace.activations.items()}
@@ -301,7 +310,7 @@ def grid_maps(
     targets: Sequence[Target],  # T targets
     method: str | type = "gradcam",  # A key of CAM_METHODS, or a name or class of the grad-cam package
 ) -> dict[str, np.ndarray]:  # {layer: signed raw maps (T, gh, gw) float32}
-    "Raw maps of all targets at all layers, from one batched backward pass for every eight of them."
+    "Raw maps of all targets at all layers, from one batched backward pass for every sixteen of them."
     vectors = np.stack([target.gradient(trace.embedding) for target in targets])
     if isinstance(method, str) and method in CAM_METHODS: maps = vector_maps(trace, vectors, [method], [getattr(target, "origin", None) for target in targets])[method]
     else: maps = package_maps(trace, targets, method)
@@ -404,7 +413,7 @@ def activation_maps(
     limits: dict | None = None,  # {layer: relevance shown as 1}; default each map's own maximum
     against: bool = True,  # Whether what speaks against is asked for, too: half of the work where a method sees one side only
 ) -> LayerMaps | list[LayerMaps]:  # A list for a list of targets
-    "Maps of targets at all layers and combined, from one batched backward pass for every eight of them."
+    "Maps of targets at all layers and combined, from one batched backward pass for every sixteen of them."
     many = isinstance(targets, (list, tuple))
     todo = list(targets) if many else [targets]
     if not todo: return []

@@ -225,14 +225,14 @@ def _load(
     return key, None, backbone.prepare(_decode(source, raw, backbone.bits) if image is None else image)[0]
 
 # %% ../nbs/04_embedding.ipynb #4ec34f85
-_AT_ONCE = 8  # images
+_AT_ONCE = 16  # images: with fewer, on one thread, PyTorch takes slower convolutions
 
 
 def _forward(
     backbone,  # A `Backbone`
     inputs: list,  # Tensors (3, H, W) of one shape
 ) -> np.ndarray:  # Embeddings, (n, D) float32
-    "Run the fast copy of the network on one batch: on a processor a few images at a time, which stay in its cache."
+    "Run the fast copy of the network on one batch: on a processor a few images at a time."
     network, memory_format = fast_network(backbone.network, backbone.size, backbone.precision)
     cpu, x = backbone.device.type == "cpu", torch.stack(inputs)
     if backbone.device.type == "cuda": x = x.pin_memory()

@@ -7,6 +7,7 @@ __all__ = ['PRECISIONS', 'native_bfloat16', 'fast_network', 'choose_precision']
 
 # %% ../nbs/04_fast.ipynb #56296f91
 import copy
+import os
 from weakref import WeakKeyDictionary
 
 import torch
@@ -80,6 +81,9 @@ def _agrees(
     except (RuntimeError, ValueError, TypeError): return False
     if dtype: return bool(torch.isfinite(other).all() and torch.cosine_similarity(right, other).min() > .99)
     return torch.allclose(right, other, rtol=1e-3, atol=1e-4*right.abs().max().item())
+
+# %% ../nbs/04_fast.ipynb #42bf8b89
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # transparent huge pages
 
 # %% ../nbs/04_fast.ipynb #86b4b981
 def native_bfloat16(
