@@ -60,7 +60,7 @@ def pixel_stack(
     "All images in one small size."
     stack = np.empty((len(images), _SIDE, _SIDE, 3), np.uint8)
     for i, source in enumerate(tqdm(images, desc="shrinking", disable=not progress)):
-        stack[i] = Image.fromarray(open_image(source, bits=bits)).resize((_SIDE, _SIDE), Image.Resampling.BOX)
+        stack[i] = Image.fromarray(open_image(source, bits=bits, least=2*_SIDE)).resize((_SIDE, _SIDE), Image.Resampling.BOX)
     return stack
 
 # %% ../nbs/20_artefacts.ipynb #3654dae8

@@ -364,7 +364,7 @@ def _load_classifier(
         backbone, bits = _load_backbone(path, record, options) if backbone is None else backbone, record["backbone"].get("bits")
         if bits and not backbone.bits: backbone = backbone.at_bits(bits)
         here, there = backbone.recipe | dict(weights_hash=backbone.weights_hash), record["backbone"] | dict(weights_hash=record["weights_hash"])
-        for name, value in there.items():
+        for name, value in (dict(precision="float32", draft=False) | there).items():
             own = list(here[name]) if isinstance(here[name], tuple) else here[name]
             same = own == value or name in ("target_layers", "seed") or (name == "bits" and not value)
             if not same: raise ModelError(f"{path} belongs to a backbone with {name} {value}, not {own}.")

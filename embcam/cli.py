@@ -103,13 +103,14 @@ def _named_number(text: str | None):
 
 # %% ../nbs/26_cli.ipynb #d17ee5b3
 def _backbone_from_args(
-    args,  # Arguments backbone, weights, size, resize, bits, seed and pooled
+    args,  # Arguments backbone, weights, seed, and those of _NETWORK
     cache=False,  # As for Backbone
 ):
     "The network that the arguments describe."
     from embcam.embedding import Backbone
     pooled = None if args.pooled == "last" else args.pooled if args.pooled == "stages" else args.pooled.split(",")
-    return Backbone(args.backbone, _named_weights(args.weights), size=args.size, resize=args.resize, cache=cache, seed=args.seed, pooled=pooled, bits=args.bits)
+    return Backbone(args.backbone, _named_weights(args.weights), size=args.size, resize=args.resize, cache=cache, seed=args.seed, pooled=pooled,
+                    bits=args.bits, precision=args.precision, draft=args.draft)
 
 # %% ../nbs/26_cli.ipynb #87b89e6e
 def _choose_classifier(backbone, train, head: str, n_features, seed: int):
@@ -481,7 +482,9 @@ _NETWORK = [(["--backbone"], dict(default="efficientnet_lite0", help="efficientn
            (["--pooled"], dict(default="stages", help="what makes the embedding: 'stages', 'last', or names of layers with commas")),
            (["--size"], dict(type=int, help="side of the network's input, pixels (default: as the weights ask)")),
            (["--resize"], dict(default="squash", help="how images meet the network: squash, letterbox, crop or native")),
-           (["--bits"], dict(type=int, help="bits in use of images wider than a byte, such as 12 (default: found over all images)"))]
+           (["--bits"], dict(type=int, help="bits in use of images wider than a byte, such as 12 (default: found over all images)")),
+           (["--precision"], dict(default="float32", help="of embeddings: float32, bfloat16, or auto: bfloat16 where the processor has it, two to three times as fast")),
+           (["--draft"], dict(action="store_true", default=False, help="decode JPEGs much larger than the input at reduced size: four times as fast at 12 megapixels"))]
 _ENGINE = [(["--engine"], dict(default="local", choices=["local", "ray"], help="who works: this process, or Ray on this machine or a cluster")),
           (["--workers"], dict(type=int, help="of Ray, one core or GPU each (default: as many as there are cores)")),
           (["--address"], dict(metavar="HOST:PORT", help="of a Ray cluster that reads and writes the same folders (default: Ray on this machine)"))]

@@ -78,9 +78,12 @@ class Frame:
     def limited(self, side: int) -> "Frame":
         "The same frame for the image scaled down to at most `side` pixels."
         scale = min(1, side/max(self.image_size))
-        small = tuple(max(1, round(length*scale)) for length in self.image_size)
-        ratio = [short/long for short, long in zip(small, self.image_size)]*2
-        return Frame(small, self.size, tuple(edge*r for edge, r in zip(self.shown, ratio)), self.inside)
+        return self.scaled(tuple(max(1, round(length*scale)) for length in self.image_size))
+
+    def scaled(self, image_size: tuple) -> "Frame":
+        "The same frame for the image in another size, (h, w) in pixels."
+        ratio = [new/old for new, old in zip(image_size, self.image_size)]*2
+        return Frame(tuple(image_size), self.size, tuple(edge*r for edge, r in zip(self.shown, ratio)), self.inside)
 
     def square(self, image: np.ndarray, resample=Image.Resampling.BILINEAR) -> tuple[np.ndarray, np.ndarray]:
         "The network's view of `image`: (H, W, 3) uint8, or (H, W) of a grey one, and a mask of the pixels that are padding."
@@ -194,12 +197,17 @@ def _prefetch(
         finally:
             for future in waiting: future.cancel()
 
+# %% ../nbs/04_embedding.ipynb #3277dacf
+def _open(backbone, source) -> np.ndarray:  # (h, w, 3) uint8
+    "An image as it is prepared for the network."
+    return open_image(source, bits=backbone.bits, least=2*backbone.size if backbone.draft else None)
+
 # %% ../nbs/04_embedding.ipynb #c61139cb
-def _decode(source: str | Path, raw: bytes, bits: int | None = None) -> np.ndarray:
+def _decode(backbone, source: str | Path, raw: bytes) -> np.ndarray:
     "The image that was read, not the one that may lie there by now: it goes by the key of what was read."
-    try: return open_image(raw, bits=bits)
+    try: return _open(backbone, raw)
     except ImageError as error:
-        open_image(source, bits=bits)  # says the same, and names the file
+        _open(backbone, source)  # says the same, and names the file
         raise ImageError(f"{source} changed while it was read: try again.") from error
 
 # %% ../nbs/04_embedding.ipynb #b43a132f
@@ -222,7 +230,7 @@ def _load(
     key = hashlib.sha256(backbone.fingerprint.encode() + content).hexdigest()
     known = None if backbone.cache is None else backbone.cache.get(key)
     if known is not None and known.shape == (backbone.n_features,): return key, known, None
-    return key, None, backbone.prepare(_decode(source, raw, backbone.bits) if image is None else image)[0]
+    return key, None, backbone.prepare(_decode(backbone, source, raw) if image is None else image)[0]
 
 # %% ../nbs/04_embedding.ipynb #4ec34f85
 _AT_ONCE = 16  # images: with fewer, on one thread, PyTorch takes slower convolutions
@@ -291,17 +299,17 @@ class Trace:
 # %% ../nbs/04_embedding.ipynb #9ee2a0b9
 def _trace(
     backbone,  # A `Backbone`
-    image,  # Path, array or PIL image
+    source,  # Path, array or PIL image
 ) -> Trace:
     "One forward pass over one image that keeps what maps need."
-    image, network = open_image(image, bits=backbone.bits), backbone.network
+    image, network = open_image(source, bits=backbone.bits), backbone.network
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(backbone.device.type, enabled=False):
-        x, frame = backbone.prepare(image)
+        x, frame = backbone.prepare(_open(backbone, source) if backbone.draft else image)
         embedded = None if backbone.precision == "float32" else _forward(backbone, [x])[0]
         x = x[None].to(backbone.device, like_network(network).dtype).requires_grad_()
         layouts = getattr(network, "layouts", {}) | backbone.layouts
         with record_activations(network, dict.fromkeys([*backbone.target_layers, *backbone.averages]), layouts, patch_grid(network, frame.size)) as grids: output = network(x)
-    return Trace(image, frame, x, output, {layer: grids[layer] for layer in backbone.target_layers}, network, backbone.layouts, backbone.averages,
+    return Trace(image, frame.scaled(image.shape[:2]), x, output, {layer: grids[layer] for layer in backbone.target_layers}, network, backbone.layouts, backbone.averages,
                  {layer: grids[layer].detach() for layer in backbone.averages}, embedded)
 
 # %% ../nbs/04_embedding.ipynb #4a3edd65
@@ -345,7 +353,7 @@ def _survey(
                 layouts={name: grids[name][0] for name in target_layers}, pooled=pooled, averages=averages, feature_layers=feature_layers, strides=strides)
 
 # %% ../nbs/04_embedding.ipynb #d393f857
-_RECIPE = ("arch", *_PREPARATION, "target_layers", "pooled", "seed", "bits", "precision")
+_RECIPE = ("arch", *_PREPARATION, "target_layers", "pooled", "seed", "bits", "precision", "draft")
 
 
 class Backbone:
@@ -368,8 +376,9 @@ class Backbone:
         pooled: str | Iterable[str] | None = None,  # Layers whose averages make the embedding; "stages": a sensible set; None: the network's own embedding
         bits: int | None = None,  # Bits in use of images wider than a byte, such as 12; default found over the images of `fit`, or of a call
         precision: str = "float32",  # Of embeddings: "float32", "bfloat16", or "auto": bfloat16 where the processor multiplies it natively
+        draft: bool = False,  # Decode JPEGs much larger than `size` at reduced size: faster, and their embeddings differ a little from those of the same pixels as an array
     ):
-        self.bits, self.bits_found = check_bits(bits), False
+        self.bits, self.bits_found, self.draft = check_bits(bits), False, draft
         self.seed, self.device = seed, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.cache = DiskCache(cache) if isinstance(cache, (str, Path)) else {} if cache is True else None if cache is False else cache
         with torch.inference_mode(False): network, self.arch, self.weights, preset, self.trained = build_network(arch, weights, seed)
@@ -387,7 +396,7 @@ class Backbone:
     @classmethod
     def from_recipe(cls, recipe: dict, weights, **options) -> "Backbone":
         "The backbone of a recipe, with weights from a state dict, a file, or None."
-        return cls(weights=weights, **{name: recipe[name] for name in _RECIPE if name in recipe} | options)  # older recipes know neither bits nor precision
+        return cls(weights=weights, **{name: recipe[name] for name in _RECIPE if name in recipe} | options)  # older recipes know no bits, no precision and no draft
 
     @property
     def fingerprint(self) -> str:
@@ -395,6 +404,7 @@ class Backbone:
         made_of = [self.arch, self.structure, self.weights_hash, self.pooled, *(getattr(self, name) for name in _PREPARATION)]
         if self.bits not in (None, 8): made_of.append(self.bits)  # 8 is what bytes are anyway
         if self.precision != "float32": made_of.append(self.precision)
+        if self.draft: made_of.append("draft")
         return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
 
     def prepare(self, image: np.ndarray) -> tuple[torch.Tensor, Frame]: return _prepare(self, image)
@@ -441,6 +451,6 @@ def _altered(backbone: Backbone, **changes) -> Backbone:
 def _described(backbone: Backbone) -> str:
     "Everything that a figure's caption needs."
     stages, bits = f" of {', '.join(backbone.pooled)}" if backbone.pooled else "", f", {backbone.bits} bits" if backbone.bits not in (None, 8) else ""
-    precision = "" if backbone.precision == "float32" else f", {backbone.precision}"
+    more = f", {backbone.precision}"*(backbone.precision != "float32") + ", drafts of large JPEGs"*backbone.draft
     return (f"Backbone({backbone.arch!r}): {backbone.weights}, sha256 {backbone.weights_hash[:8]}, {backbone.n_features} features{stages}, "
-            f"layers {', '.join(backbone.target_layers)}, {backbone.size} px {backbone.resize}{bits}, {backbone.device}{precision}")
+            f"layers {', '.join(backbone.target_layers)}, {backbone.size} px {backbone.resize}{bits}, {backbone.device}{more}")

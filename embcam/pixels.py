@@ -114,8 +114,8 @@ def _read_deep(data: bytes, im: Image.Image) -> np.ndarray:  # (h, w, 3) or (h, 
     return rgb if im.format == "TIFF" else _turned(rgb, im.getexif().get(274, 1))
 
 # %% ../nbs/00_pixels.ipynb #f1808ebc
-def _decode(file: Any, max_pixels: int) -> _Pixels:  # `file`: opened for reading, at its start
-    "Check the size that the header claims, then decode the first frame."
+def _decode(file: Any, max_pixels: int, least: int | None = None) -> _Pixels:  # `file`: opened for reading, at its start
+    "Check the size that the header claims, then decode the first frame; a JPEG at reduced size, if `least` pixels a side will do."
     if not (magic := file.read(4)): raise ValueError("the file is empty")
     file.seek(0)
     try: im = Image.open(file)
@@ -126,6 +126,7 @@ def _decode(file: Any, max_pixels: int) -> _Pixels:  # `file`: opened for readin
         except LookupError: raise error from None  # no page in it
     with im:
         _check_size(im.width, im.height, max_pixels)
+        if least and im.format == "JPEG": im.draft(None, (least, least))
         return _frame(im, file)
 
 # %% ../nbs/00_pixels.ipynb #5dc95020
@@ -145,11 +146,11 @@ def _frame(im: Image.Image, file: Any) -> _Pixels:
     return _Pixels(values, bits if 8 < bits < 16 else 0, whitest)
 
 # %% ../nbs/00_pixels.ipynb #e91d4cfd
-def _pixels(source: Any, max_pixels: int) -> _Pixels:
+def _pixels(source: Any, max_pixels: int, least: int | None = None) -> _Pixels:
     "Decode `source` into an array of shape (h, w), (h, w, 3) or (h, w, 4), values as stored."
     if isinstance(source, (str, Path)):
-        with open(source, "rb") as file: return _decode(file, max_pixels)
-    if isinstance(source, (bytes, bytearray)): return _decode(io.BytesIO(source), max_pixels)
+        with open(source, "rb") as file: return _decode(file, max_pixels, least)
+    if isinstance(source, (bytes, bytearray)): return _decode(io.BytesIO(source), max_pixels, least)
     if isinstance(source, Image.Image):
         if not all(source.size): raise ValueError("it has no pixels")
         file = getattr(source, "filename", "")  # opened and not loaded yet: the file may have more bits than Pillow keeps
@@ -203,9 +204,9 @@ def _named(source: Any) -> Iterator[None]:
         raise ImageError(f"{source_name(source)}: {reason}. {_advice(error, source)}") from error
 
 # %% ../nbs/00_pixels.ipynb #be2247da
-def _read(source: Any, max_pixels: int) -> _Pixels:
+def _read(source: Any, max_pixels: int, least: int | None = None) -> _Pixels:
     "`_pixels`, all of them numbers."
-    pixels = _pixels(source, max_pixels)
+    pixels = _pixels(source, max_pixels, least)
     if pixels.values.dtype.kind == "f" and not np.isfinite(pixels.values).all(): raise ValueError("it holds NaN or infinite values")
     return pixels
 
@@ -260,12 +261,13 @@ def open_image(
     source: Any,  # Path, str, bytes, Pillow image, or array of shape (h, w), (h, w, 3) or (h, w, 4)
     max_pixels: int = MAX_PIXELS,  # Refuse files of more pixels than this
     bits: int | None = None,  # Bits in use of values wider than a byte; default what this image needs
+    least: int | None = None,  # Pixels a side that will do: larger JPEGs may come at a half, a quarter or an eighth
 ) -> np.ndarray:  # RGB uint8, shape (h, w, 3)
     """Read an image the way a person sees it: upright, in RGB, transparent parts over white, scaled and not clipped.
     Of several frames the first. Raises `ImageError`, and nothing else, where there is no such image."""
     check_bits(bits)
     with _named(source):
-        pixels = _read(source, max_pixels)
+        pixels = _read(source, max_pixels, least)
         shown, values = _as_bytes(pixels, bits), pixels.values
         if values.ndim == 2: return np.repeat(shown[..., None], 3, axis=2)
         if values.shape[2] == 4:

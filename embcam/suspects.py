@@ -33,7 +33,7 @@ _SHIFT = _SIDE//8  # the largest shift that is looked for
 
 def _small(source, bits: int | None = None) -> np.ndarray:
     "An image in grey, 64 x 64, float32."
-    return np.asarray(Image.fromarray(open_image(source, bits=bits)).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX), np.float32)
+    return np.asarray(Image.fromarray(open_image(source, bits=bits, least=2*_SIDE)).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX), np.float32)
 
 # %% ../nbs/20_suspects.ipynb #e851601c
 def _overlap_correlation(a: np.ndarray, b: np.ndarray, dy: int, dx: int) -> float:

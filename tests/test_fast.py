@@ -7,6 +7,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from torch import nn
@@ -159,6 +160,56 @@ def test_precision_is_part_of_the_recipe(tmp_path, logos):
     with pytest.raises(ModelError, match="belongs to a backbone with precision bfloat16, not float32"): EmbeddingClassifier.load(tmp_path/"model", backbone=exact)
     record = json.loads((tmp_path/"model"/"model.json").read_text())
     assert record["backbone"]["precision"] == "bfloat16"
+
+
+# Drafts of large JPEGs
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory, logos):
+    "JPEG files of 1200 x 900 px: upright, turned by EXIF, grey and CMYK."
+    folder, turned = tmp_path_factory.mktemp("photographs"), Image.Exif()
+    turned[274] = 6
+    for i, image in enumerate(logos[0].images[:4]):
+        large = Image.fromarray(image).resize((1200, 900), Image.Resampling.BICUBIC)
+        large = (large, large.transpose(Image.Transpose.ROTATE_90), large.convert("L"), large.convert("CMYK"))[i]
+        large.save(folder/f"{i}.jpg", quality=92, **dict(exif=turned) if i == 1 else {})
+    return sorted(folder.iterdir())
+
+
+@pytest.mark.parametrize("resize", ["squash", "letterbox", "crop", "native"])
+def test_a_draft_is_the_same_image(photographs, resize):
+    whole, draft = (Backbone(size=96, pooled="stages", resize=resize, draft=draft) for draft in (False, True))
+    E = draft.embed(photographs, progress=False)
+    exact = whole.embed(photographs, progress=False)
+    cosine = (E*exact).sum(1)/np.linalg.norm(E, axis=1)/np.linalg.norm(exact, axis=1)
+    assert .995 < cosine.min() and not np.array_equal(E, exact)
+    for path, e in zip(photographs, E):
+        trace, other = draft.trace(path), whole.trace(path)
+        assert np.array_equal(trace.image, other.image) and np.allclose(trace.embedding, e, atol=1e-4) and trace.input.shape == other.input.shape
+        assert trace.frame.image_size == other.frame.image_size and np.allclose(trace.frame.shown, other.frame.shown)
+        assert trace.frame.to_image(np.ones((3, 3))).shape == trace.image.shape[:2]
+
+
+def test_small_files_and_arrays_are_no_drafts(tmp_path, logos):
+    whole, draft = (Backbone(size=96, draft=draft, cache=False) for draft in (False, True))
+    image = Image.fromarray(logos[0].images[0]).resize((380, 380))
+    image.save(tmp_path/"small.jpg")
+    image.resize((1200, 900)).save(tmp_path/"large.png")
+    sources = [tmp_path/"small.jpg", tmp_path/"large.png", np.asarray(image.resize((1200, 900)))]
+    assert np.array_equal(whole.embed(sources, progress=False), draft.embed(sources, progress=False))
+
+
+def test_a_draft_is_part_of_the_recipe(tmp_path, logos):
+    whole, draft = (Backbone(size=64, draft=draft) for draft in (False, True))
+    assert whole.fingerprint == Backbone(size=64).fingerprint != draft.fingerprint and "drafts" in repr(draft)
+    EmbeddingClassifier(draft, LogisticRegression(max_iter=500), progress=False).fit(logos[0]).save(tmp_path/"model")
+    assert EmbeddingClassifier.load(tmp_path/"model").backbone.draft
+    with pytest.raises(ModelError, match="belongs to a backbone with draft True, not False"): EmbeddingClassifier.load(tmp_path/"model", backbone=whole)
+    record = json.loads((tmp_path/"model"/"model.json").read_text())
+    del record["backbone"]["draft"]  # as older models are
+    (tmp_path/"model"/"model.json").write_text(json.dumps(record))
+    assert not EmbeddingClassifier.load(tmp_path/"model").backbone.draft
+    with pytest.raises(ModelError, match="belongs to a backbone with draft False, not True"): EmbeddingClassifier.load(tmp_path/"model", backbone=draft)
 
 
 def test_auto_asks_the_processor(monkeypatch):
