@@ -7,7 +7,6 @@ __all__ = ['fit', 'explain', 'embed', 'predict', 'evaluate', 'audit', 'demo', 'e
 
 # %% ../nbs/26_cli.ipynb #e6a0e4a1
 import argparse
-import html
 import os
 import shutil
 import signal
@@ -383,81 +382,22 @@ def audit(args) -> None:
     print(found)
     print(f"open {found.save(args.out, overwrite=True)}/index.html")
 
-# %% ../nbs/26_cli.ipynb #4f4e726b
-_FIGURES = dict(figure3="Figure 3: held-out images, defects outlined",
-               figure4="Figure 4: each image against itself, and |e|² beside it",
-               figure5="Figure 5: strategies and layers",
-               beside="The paper's maps, and embcam's default on the better head beneath, defects outlined")
-
-
-def _pick_examples(
-    test,  # Held-out images
-    predicted: list,  # Class of each
-    classes: list,  # In the order wanted
-) -> list[int]:  # Positions
-    "One correctly classified image per class, or any of the class, and the first misclassified one."
-    right = [p == t for p, t in zip(predicted, test.labels)]
-    positions = [max((i for i, t in enumerate(test.labels) if t == c), key=lambda i: (right[i], -i)) for c in classes]
-    return positions + [i for i, good in enumerate(right) if not good and i not in positions][:1]
-
-# %% ../nbs/26_cli.ipynb #ab9fb029
-def _score_table(classifiers: dict, test):
-    "What each classifier reaches on the held-out part: AUC, and how many defects are named rightly."
-    import numpy as np
-    import pandas as pd
-
-    from embcam.classify import auc_roc
-    rows, defects = {}, np.asarray(test.labels) != "good"
-    for name, c in classifiers.items():
-        right = np.asarray(c.predict(test)) == test.labels
-        rows[name] = {"AUC": round(auc_roc(test.labels, c.scores(test), c.classes_), 3), "defects named rightly": f"{right[defects].sum()} of {defects.sum()}"}
-    return pd.DataFrame(rows).T
-
-# %% ../nbs/26_cli.ipynb #e5d5fcf5
-def _demo_figures(paper, default, picked, test) -> dict:
-    "Figures 3, 4 and 5 of the paper, and both explanations of each example beside each other."
-    from embcam.cam import EnergyTarget
-    from embcam.explain import explanation_grid
-    from embcam.paper import strategy_grid
-    energy, one_each = paper.replace(target=EnergyTarget(), samples=200), picked[range(3)]
-    selves = [ex for image in one_each.images for ex in (paper(image, reference=image), energy(image))]
-    rows = [f"{c}\n{what}" for c in one_each.labels for what in ("against itself", "|e|²")]
-    both = {name: [explainer(image) for image in picked.images] for name, explainer in (("paper", paper), ("default", default))}
-    figures = dict(figure3=test.show(n=5), figure4=explanation_grid(selves, rows), figure5=strategy_grid(paper, one_each))
-    for name, exs in both.items():
-        figures[f"beside_{name}"] = explanation_grid(exs, [f"{ex.summary}\n{ex.target_name}\n{ex.method}" for ex in exs], picked.masks)
-    return figures
-
 # %% ../nbs/26_cli.ipynb #95ef21f3
 def demo(args) -> None:
     "embcam demo"
     _check_output(args.out, args.force, "demo")
     from embcam.classify import EmbeddingClassifier
+    from embcam.demo import score_table, write_demo
     from embcam.embedding import Backbone
-    from embcam.explain import Explainer
     from embcam.files import atomic_folder
     from embcam.logos import make_logos
-    from embcam.paper import beside_paper, similarity_table
-    from embcam.report import index_page
-    logos = make_logos(args.n, seed=args.seed)
-    train, test = logos.split(test_size=.25, seed=args.seed)
-    forest = EmbeddingClassifier(Backbone(weights=_named_weights(args.weights), seed=args.seed), random_state=args.seed).fit(train)
-    better = _choose_classifier(Backbone(weights=_named_weights(args.weights), seed=args.seed, pooled="stages"), train, "auto", None, args.seed)
-    scores = _score_table({"the paper's forest, last layer": forest, f"{better.head_.name}, four stages": better}, test)
+    train, test = make_logos(args.n, seed=args.seed).split(test_size=.25, seed=args.seed)
+    last, stages = (Backbone(weights=_named_weights(args.weights), seed=args.seed, pooled=pooled) for pooled in (None, "stages"))
+    forest, better = EmbeddingClassifier(last, random_state=args.seed).fit(train), _choose_classifier(stages, train, "auto", None, args.seed)
+    scores = score_table({"the paper's forest, last layer": forest, f"{better.head_.name}, four stages": better}, test)
     print(f"\n{scores.to_string()}\n")
-    paper, default = Explainer.paper(forest, random_state=args.seed, samples=1000), Explainer(better, random_state=args.seed)
-    picked = test[_pick_examples(test, list(better.predict(test)), ["good", "double-printed", "interrupted"])]
-    with atomic_folder(args.out, args.force, "demo") as out:
-        table = beside_paper(similarity_table(paper, test))
-        print(f"\nTable 2: similarity of imputed vector and embedding, mean ± standard deviation\n{table.to_string()}\n")
-        table.to_csv(out/"table2.csv")
-        figures = _demo_figures(paper, default, picked, test)
-        for name, figure in figures.items(): figure.savefig(out/f"{name}.png", dpi=110, bbox_inches="tight")
-        entries = _save_explanations(out, default, dict(zip(picked.names, picked.images)))
-        shown = "".join(f"<h2>{_FIGURES[name.split('_')[0]]}</h2><img style='max-width:100%' src='{name}.png' alt='{_FIGURES[name.split('_')[0]]}'>" for name in figures)
-        before = (f"<p class=note>Drawn logos, {html.escape(str(forest.backbone))}.</p><h2>Two classifiers</h2>{scores.to_html(border=0)}"
-                  f"<h2>Table 2</h2>{table.to_html(border=0)}{shown}<h2>Explained images</h2>")
-        (out/"index.html").write_text(index_page("embcam demo: the paper on drawn logos, and beyond", entries, before), encoding="utf-8")
+    with atomic_folder(args.out, args.force, "demo") as out: table = write_demo(out, forest, better, scores, test, args.seed)
+    print(f"\nTable 2: similarity of imputed vector and embedding, mean ± standard deviation\n{table.to_string()}\n")
     print(f"images: {Path(args.out).resolve()}\nopen {args.out}/index.html")
 
 # %% ../nbs/26_cli.ipynb #bb317a13

@@ -22,6 +22,7 @@ from PIL import Image
 
 import embcam.baselines
 import embcam.cli
+import embcam.demo
 import embcam.embedding
 import embcam.evaluate
 import embcam.explain
@@ -39,10 +40,10 @@ def make_cheap(home: Path) -> None:
     "Small networks, few baselines, no browser: what is tested here is writing."
     torch.set_num_threads(1)
     embcam.embedding.Backbone.__init__ = functools.partialmethod(embcam.embedding.Backbone.__init__, size=64)
-    embcam.explain.CONTROLS, embcam.features.mutual_info_classif, embcam.cli._pick_examples = 2, lambda X, *rest, **more: X.var(0), lambda *rest: [0]
+    embcam.explain.CONTROLS, embcam.features.mutual_info_classif, embcam.demo.pick_examples = 2, lambda X, *rest, **more: X.var(0), lambda *rest: [0]
     embcam.baselines.baselines, embcam.evaluate.grid_pointing = lambda *rest: {}, no_game
     embcam.cli._choose_classifier = functools.partial(choose, embcam.cli._choose_classifier)
-    embcam.cli._demo_figures = lambda *rest: {f"figure{i}": Figure(figsize=(1, 1)) for i in (3, 4, 5)}
+    embcam.demo.demo_figures = lambda *rest: {f"figure{i}": Figure(figsize=(1, 1)) for i in (3, 4, 5)}
     embcam.serve.server_command = lambda *rest: [sys.executable, "-c", "import time; time.sleep(9)", f"{MARK}-{home}"]
     tempfile.tempdir = os.environ["TMPDIR"] = str(home)
 
