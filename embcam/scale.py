@@ -280,6 +280,7 @@ def _cluster(workers: int | None, address: str | None) -> Iterator:
     if ray.is_initialized(): yield ray
     else:
         options = dict(address=address) if address else dict(address="local", num_cpus=workers, include_dashboard=False)
+        os.environ.setdefault("RAY_worker_niceness", "0")  # else its workers wait for everything else on this machine
         try: ray.init(log_to_driver=False, logging_level="warning", **options)
         except Exception as error:  # Ray raises a bare one where it does not start
             raise ConnectionError(f"No Ray {f'at {address}' if address else 'on this machine'}: {error} The local engine needs none.") from error

@@ -162,6 +162,14 @@ def test_precision_is_part_of_the_recipe(tmp_path, logos):
     assert record["backbone"]["precision"] == "bfloat16"
 
 
+def test_compile_takes_the_copy_only(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(nn.Module, "compile", lambda module, **options: compiled.append((module, options)))
+    backbone = Backbone(size=64)
+    assert backbone.compile(mode="max-autotune") is backbone
+    assert compiled == [(fast_network(backbone.network, 64)[0], dict(mode="max-autotune"))] and compiled[0][0] is not backbone.network
+
+
 # Drafts of large JPEGs
 
 @pytest.fixture(scope="module")
