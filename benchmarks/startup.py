@@ -12,21 +12,19 @@ import tempfile
 import time
 from pathlib import Path
 
-from PIL import Image
-
-from embcam.classify import EmbeddingClassifier, paper_forest
-from embcam.embedding import Backbone
-from embcam.logos import make_logos
-
 RUN = "import sys; from embcam.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
-def prepare(home: Path) -> None:
-    "A model, and a folder of one image."
-    train, test = make_logos(60, size=112, seed=0, progress=False).split(seed=0)
-    EmbeddingClassifier(Backbone(), paper_forest(), progress=False).fit(train).save(home/"model")
-    (home/"one").mkdir()
-    Image.fromarray(test.images[0]).save(home/"one"/"a.png")
+# in a process of its own: a child's peak of memory is never below what its parent had when it was started
+PREPARE = """import sys
+from pathlib import Path
+from PIL import Image
+from embcam import Backbone, EmbeddingClassifier, make_logos
+home = Path(sys.argv[1])
+train, test = make_logos(60, size=112, seed=0, progress=False).split(seed=0)
+EmbeddingClassifier(Backbone()).fit(train).save(home/"model")
+(home/"one").mkdir()
+Image.fromarray(test.images[0]).save(home/"one"/"a.png")"""
 
 
 def measure(checkout: str, code: str, *arguments) -> tuple[float, float, float]:
@@ -44,7 +42,7 @@ if __name__ == "__main__":
     checkouts = sys.argv[1:] or [str(Path(__file__).parents[1])]
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        prepare(home)
+        measure(checkouts[0], PREPARE, home)
         cases = {f"{what}, {checkout}": (checkout, RUN, *arguments) for checkout in checkouts for what, arguments in
                  (("embcam --help", ["--help"]), ("embcam predict, one image", ["predict", home/"model", home/"one", "--out", home/"t.csv", "--force"]))}
         cases |= {code: (checkouts[0], code) for code in ("import torch", "import timm", "import skops.io")}
