@@ -28,7 +28,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torchvision import transforms
 
-from embcam.data import load_folder
+from embcam.folders import load_folder
 from embcam.embedding import Backbone
 
 HEADS = {"logistic": lambda: make_pipeline(StandardScaler(), LogisticRegression(C=.1, max_iter=2000)), "forest": lambda: RandomForestClassifier(300, random_state=0)}

@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from embcam.classify import EmbeddingClassifier, auc_roc, paper_forest
-from embcam.data import load_folder
+from embcam.folders import load_folder
 from embcam.embedding import Backbone
 from embcam.logos import make_logos
 

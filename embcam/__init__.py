@@ -2,7 +2,7 @@
 from importlib import import_module
 
 __version__ = "0.2.0"
-_HOMES = {"Backbone": "embedding", "EmbeddingClassifier": "classify", "Explainer": "explain", "Explorer": "explorer", "load_folder": "data",
+_HOMES = {"Backbone": "embedding", "EmbeddingClassifier": "classify", "Explainer": "explain", "Explorer": "explorer", "load_folder": "folders",
           "make_logos": "logos", "TOZ": "masking", "TZZ": "masking", "TRR": "masking"}
 __all__ = list(_HOMES)
 

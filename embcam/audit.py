@@ -27,7 +27,8 @@ from tqdm.auto import tqdm
 from .artefacts import Artefact, find_artefacts, measure_artefact, pixel_stack
 from .cam import feature_maps
 from .classify import EmbeddingClassifier
-from .data import MARK, ImageSet, image_names, image_sources, open_image, open_mask
+from .data import ImageSet, image_names, image_sources, open_image, open_mask
+from .folders import MARK
 from .embedding import DiskCache
 from .evaluate import fingerprint
 from .explain import Explainer

@@ -24,7 +24,9 @@ def _find_images(
     paths: Sequence[str],  # Files and folders
 ) -> dict:  # {name: path}, names relative to the folder that was searched
     "List images, sorted; hidden ones, masks, and what embcam wrote are left out."
-    from embcam.data import SUFFIXES, ImageError, holds_masks, image_files, passed_over_line
+    from embcam.data import passed_over_line
+    from embcam.folders import holds_masks, image_files
+    from embcam.pixels import SUFFIXES, ImageError
     found = {}
     for path in map(Path, paths):
         if not path.exists(): raise ImageError(f"{path} does not exist.")
@@ -48,7 +50,8 @@ def _readable_images(
     "Read every image once; the first that cannot be read is an error, or all such are listed and left out."
     from tqdm.auto import tqdm
 
-    from embcam.data import ImageError, open_image
+    from embcam.data import open_image
+    from embcam.pixels import ImageError
     good = {}
     for name, path in tqdm(images.items(), desc="checking", leave=False):
         try: good[name] = open_image(path, bits=bits) is not None and path
@@ -61,7 +64,9 @@ def _readable_images(
 # %% ../nbs/26_cli.ipynb #2c435e4b
 def _load_images(folder: str, skip: bool, bits: int | None = None):
     "An ImageSet of a folder of classes; broken files are an error, or listed."
-    from embcam.data import ImageError, load_folder, passed_over_line
+    from embcam.data import passed_over_line
+    from embcam.folders import load_folder
+    from embcam.pixels import ImageError
     try: images = load_folder(folder, on_error="skip" if skip else "raise", bits=bits)
     except ImageError as error: raise error if skip else ImageError(f"{error} Or pass --skip-broken.") from None
     for path, reason in images.skipped: print(f"skipped: {path}: {reason}")
@@ -256,7 +261,8 @@ def _write_coco(file: str, places: dict, classes: list) -> None:
     import numpy as np
 
     from embcam.boxes import boxes_on_mask, coco_record
-    from embcam.data import mask_beside, open_mask
+    from embcam.data import open_mask
+    from embcam.folders import mask_beside
     from embcam.files import atomic_file
     record = coco_record([place[:3] for place in places.values()], classes, [place[3] for place in places.values()])
     with atomic_file(file) as part: part.write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")

@@ -24,7 +24,8 @@ from .boxes import Place, relevance_mask, relevance_places
 from .cam import CosineTarget, LayerMaps, activation_maps, check_method, feature_maps
 from .cells import cell_evidence, cell_parts, cell_shapley
 from .classify import EmbeddingClassifier
-from .data import SUFFIXES, image_names, image_sources, open_image
+from .data import image_names, image_sources, open_image
+from .pixels import SUFFIXES
 from .features import RANKINGS, Ranking, absent_features, auto_ranking, is_stochastic, rank_features, ranking_stability, sampling_options
 from .figure import figure_jpeg, new_figure
 from .files import atomic_folder

@@ -31,7 +31,7 @@ from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_file as save_tensors
 from sklearn.model_selection._search import BaseSearchCV
 
-from .data import MARK
+from .folders import MARK
 
 # %% ../nbs/10_files.ipynb #70128eca
 _fcntl = import_module("fcntl") if os.name == "posix" else None  # Windows has none: what a killed process leaves there stays until it is removed by hand

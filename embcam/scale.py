@@ -23,7 +23,9 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from .classify import EmbeddingClassifier
-from .data import MARK, ImageError, class_folders, looks_like_image, open_image, subfolders
+from .data import open_image
+from .folders import MARK, class_folders, subfolders
+from .pixels import ImageError, looks_like_image
 from .embedding import Backbone
 from .explain import Explainer, Explanation, index_entry
 from .files import atomic_file, atomic_folder, check_writable, sweep_files

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from .classify import HEADS, EmbeddingClassifier
-from .data import image_files, load_folder
+from .folders import image_files, load_folder
 from .embedding import Backbone
 from .explain import Explainer
 from .explorer import Explorer

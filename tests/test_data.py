@@ -1,4 +1,4 @@
-"Edge cases of embcam.pixels and embcam.data: a corpus of odd and bad inputs that grows with each report, one line each; folders as people have them; bits."
+"Edge cases of embcam.pixels, embcam.data and embcam.folders: a corpus of odd and bad inputs that grows with each report, one line each; folders as people have them; bits."
 import io
 import os
 import struct
@@ -12,7 +12,8 @@ from PIL import Image, ImageOps
 from tifffile import imwrite
 
 from embcam import Backbone, EmbeddingClassifier, load_folder
-from embcam.data import ImageSet, image_files
+from embcam.data import ImageSet
+from embcam.folders import image_files
 from embcam.pixels import ImageError, _turned, bits_in_use, is_wide, open_image, open_mask
 
 GREY = (np.arange(24*36).reshape(24, 36)*4095//(24*36 - 1)).astype(np.uint16)  # 12 bits

@@ -23,7 +23,8 @@ from embcam import cards, explorer
 from embcam.cam import EnergyTarget, LinearTarget, activation_maps
 from embcam.cards import AUTO, draw_feature, filter_images, make_knobs, panel_words
 from embcam.classify import HEADS, EmbeddingClassifier
-from embcam.data import ImageSet, load_folder, open_image
+from embcam.data import ImageSet, open_image
+from embcam.folders import load_folder
 from embcam.embedding import Backbone
 from embcam.explain import Explainer
 from embcam.explorer import Explorer
