@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['audit_explainer', 'Explained', 'explain_all', 'atlas_table', 'feature_patch', 'strongest_images',
-           'group_explanations', 'strategy_table', 'Audit', 'training_images', 'audit']
+           'group_explanations', 'strategy_table', 'Audit', 'audit', 'audit_groups', 'explore_command']
 
 # %% ../nbs/20_audit.ipynb #2111bfb6
 import hashlib
 import html
 import json
+import shlex
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -21,7 +22,6 @@ from PIL import Image, ImageDraw
 from sklearn.cluster import SpectralClustering
 from sklearn.decomposition import PCA
 from sklearn.metrics import silhouette_score
-from sklearn.neighbors import NearestNeighbors
 from tqdm.auto import tqdm
 
 from .artefacts import Artefact, find_artefacts, measure_artefact, pixel_stack
@@ -36,7 +36,7 @@ from .figure import new_figure
 from .files import atomic_file, begin_folder, check_writable, write_csv
 from .plotting import overlay, resize, thumbnail
 from .report import sections_page
-from .suspects import find_twins, find_unlike, judge_labels, twin_groups, why_unjudged
+from .suspects import find_twins, find_unlike, judge_labels, training_images, twin_groups, why_unjudged
 
 # %% ../nbs/20_audit.ipynb #4cb4443f
 _GRID = 14  # cells along each side of a kept map
@@ -222,10 +222,13 @@ class Audit:
     pictures: pd.DataFrame  # A row per image: picture, class, predicted, score, strategy, doubt, distance, twins
     notes: list  # What could not be asked, in sentences
 
-    def to_dict(self) -> dict: return {part: json.loads(getattr(self, part).to_json(orient="records")) for part in ("artefacts", "labels", "twins", "unlike")}
+    @property
+    def groups(self) -> dict[str, list[str]]: return audit_groups(self.to_dict())
+    def to_dict(self) -> dict: return {part: json.loads(frame.to_json(orient="records")) for part, frame in _parts_kept(self).items()}
     def summary(self) -> list[str]: return _summary(self)
     def show(self, n: int = 5): return _draw_audit(self, n)
-    def save(self, out, overwrite: bool = False) -> Path: return _save_audit(self, out, overwrite)
+    def explore(self): return _explore_audit(self)
+    def save(self, out, overwrite: bool = False, model="MODEL", folder="FOLDER") -> Path: return _save_audit(self, out, overwrite, model, folder)
     def __repr__(self): return "\n".join(self.summary())
     def _repr_html_(self): return "<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in self.summary()) + "</ul>"
 
@@ -244,22 +247,6 @@ def _summary(a: Audit) -> list[str]:
     lines.append(f"{len(a.twins)} pairs of twins, {across} of them across training and test." if len(a.twins) else "No twins.")
     lines.append(f"{len(a.unlike)} images are unlike all others, first {a.unlike['picture'][0]}." if len(a.unlike) else "No image is unlike all others.")
     return lines + a.notes
-
-# %% ../nbs/20_audit.ipynb #da84c073
-def training_images(
-    classifier: EmbeddingClassifier,
-    names: Sequence[str],  # Of the images
-    embeddings: np.ndarray,  # Of them, (n, D)
-) -> np.ndarray:  # bool (n,)
-    "Which images the classifier was fitted on."
-    known = set(classifier.names_ or ())
-    if known & set(names): return np.array([name in known for name in names])
-    equal = 1e-3*np.linalg.norm(classifier.background_, axis=1).mean()  # an image alone and in a batch differ by rounding
-    candidates = NearestNeighbors(radius=equal).fit(classifier.background_).radius_neighbors(embeddings, return_distance=False)
-    trained, used = np.zeros(len(names), bool), set()
-    for i, rows in enumerate(candidates):
-        if free := [row for row in sorted(rows.tolist()) if row not in used]: trained[i], used = True, used | {free[0]}
-    return trained
 
 # %% ../nbs/20_audit.ipynb #3ba007c1
 def _named_twins(twins: pd.DataFrame, names: list, trained: np.ndarray) -> pd.DataFrame:
@@ -344,6 +331,39 @@ def _open_cache(out: str | Path) -> DiskCache:
     (cache.folder/MARK).write_text(_KIND)
     return cache
 
+# %% ../nbs/20_audit.ipynb #aeb81915
+def _strongest(a: "Audit", feature: int) -> list[int]: return strongest_images(a.explained.embeddings[:, feature], a.pictures["twin_group"].to_numpy())
+
+
+def _parts_kept(a: "Audit") -> dict[str, pd.DataFrame]:
+    "The frames that other programs read, with names of images."
+    pictures = [[a.images.names[i] for i in _strongest(a, feature)] for feature in a.atlas["feature"].tolist()]
+    return dict(artefacts=a.artefacts, labels=a.labels, twins=a.twins, unlike=a.unlike, atlas=a.atlas[["feature", "name"]].assign(pictures=pictures))
+
+# %% ../nbs/20_audit.ipynb #4616533a
+def _artefact_headings(classes: Sequence) -> list[str]:
+    "A heading for each artefact; a class can have several."
+    return [f"artefact of {c}" + (f", {n}" if (n := classes[:k + 1].count(c)) > 1 else "") for k, c in enumerate(classes)]
+
+
+def audit_groups(
+    record: dict,  # From `Audit.to_dict`, or audit.json
+) -> dict[str, list[str]]:  # {heading: names of images}
+    "Images that an audit names together, most serious first; headings without images are left out."
+    artefacts, headings = record["artefacts"], _artefact_headings([row["class"] for row in record["artefacts"]])
+    groups = {heading: row["pictures"] for heading, row in zip(headings, artefacts)}
+    groups["doubtful labels"] = [row["picture"] for row in record["labels"]]
+    groups["twins"] = [name for row in record["twins"] for name in row["pictures"]]
+    groups["unlike all others"] = [row["picture"] for row in record["unlike"]]
+    groups |= {f"feature {row['name']}": row["pictures"] for row in record["atlas"]}
+    return {heading: list(dict.fromkeys(names)) for heading, names in groups.items() if names}
+
+# %% ../nbs/20_audit.ipynb #e134eef5
+def _explore_audit(a: "Audit"):
+    "An `Explorer` of all images, with what was found as groups."
+    from embcam.explorer import Explorer  # widgets, which the rest of the audit does without
+    return Explorer(Explainer(a.classifier), a.images, groups=a.groups)
+
 # %% ../nbs/20_audit.ipynb #bc041b07
 def _box_drawn(image: np.ndarray, box: Sequence[float]) -> np.ndarray:
     "A copy with a box, given in shares of the image."
@@ -365,7 +385,8 @@ def _artefact_tiles(a: Audit, artefact: Artefact, n: int) -> list[tuple]:
 def _tiles(a: Audit, n: int) -> dict:
     "{heading: [(image, caption), ...]} of what was found, at most `n` of each."
     def image(name): return _small_image(a, a.images.names.index(name))
-    tiles = {f"artefact of {artefact.label}": _artefact_tiles(a, artefact, n) for artefact in a.found}
+    headings = _artefact_headings([artefact.label for artefact in a.found])
+    tiles = {heading: _artefact_tiles(a, artefact, n) for heading, artefact in zip(headings, a.found)}
     tiles["doubtful labels"] = [(image(row.picture), f"{row.picture}: given {row.given}, likely {row.likely}") for row in a.labels[:n].itertuples()]
     def pair(names): return np.hstack([resize(image(name), (160, 160)) for name in names])
     tiles["twins"] = [(pair(row.pictures), f"{' and '.join(row.pictures)}: {row.similarity:.3f}") for row in a.twins[:n].itertuples()]
@@ -391,8 +412,7 @@ def _atlas_sections(a: Audit) -> list[dict]:
     "What each feature is: crops, weights by class, and how often it counts."
     classes, sections = a.classifier.classes_.tolist(), []
     for row in a.atlas.to_dict("records"):
-        strong = strongest_images(a.explained.embeddings[:, row["feature"]], a.pictures["twin_group"].to_numpy())
-        tiles = [(feature_patch(a.classifier, a.images.images[i], row["feature"]), str(a.images.labels[i])) for i in strong]
+        tiles = [(feature_patch(a.classifier, a.images.images[i], row["feature"]), str(a.images.labels[i])) for i in _strongest(a, row["feature"])]
         weights = ", ".join(f"{c} {row[f'for {c}']:+.3f}" for c in classes)
         text = f"Among the top {_TOP} of {row['among_top']:.0%} of the predictions; mean contribution where predicted: {weights}."
         sections.append(dict(heading=f"Feature {row['name']}", text=text, tiles=tiles))
@@ -440,8 +460,8 @@ def _artefact_section(a: Audit, artefact: Artefact, n: int = 12) -> dict:
     return dict(heading=str(artefact.label), text=text, tiles=tiles)
 
 
-def _page(a: Audit) -> str:
-    "The page of an audit."
+def _page(a: Audit, command: str) -> str:
+    "The page of an audit; `command` opens its images in the explorer."
     tiles = _tiles(a, 12)
     artefacts = [_artefact_section(a, artefact) for artefact in a.found]
     def part(title, sections, nothing): return dict(title=title, sections=sections, nothing="" if sections else nothing)
@@ -450,7 +470,7 @@ def _page(a: Audit) -> str:
              part("Labels", _label_sections(a), "No label is contradicted with confidence."), part("Twins", plain("twins"), "No twins."),
              part("Unlike all others", plain("unlike all others"), "No image is unlike all others."),
              part("How predictions are reached", _strategy_sections(a), "No predictions."), part("What each feature is", _atlas_sections(a), "No features.")]
-    return sections_page(f"Audit of {len(a.images)} images", a.summary(), parts)
+    return sections_page(f"Audit of {len(a.images)} images", [*a.summary(), f"To open any of these images in the explorer: {command}"], parts)
 
 # %% ../nbs/20_audit.ipynb #2d09d048
 def _write_table(frame: pd.DataFrame, out: Path) -> None:
@@ -461,12 +481,15 @@ def _write_table(frame: pd.DataFrame, out: Path) -> None:
         else: write_csv(frame, part)
 
 
-def _save_audit(a: Audit, out: str | Path, overwrite: bool = False) -> Path:
+def explore_command(model, folder, audit) -> str: return shlex.join(["embcam", "explore", str(model), str(folder), "--audit", str(audit)])
+
+
+def _save_audit(a: Audit, out: str | Path, overwrite: bool = False, model: str | Path = "MODEL", folder: str | Path = "FOLDER") -> Path:
     "Write audit.json, audit.parquet or audit.csv, and index.html; explained images that are kept there stay."
     out = Path(out)
     begun = out.is_dir() and not (out/"index.html").exists()
     check_writable(out, overwrite or begun, _KIND)
-    page = _page(a)
+    page = _page(a, explore_command(model, folder, out))
     begin_folder(out, _KIND)
     with atomic_file(out/"audit.json") as part: part.write_text(json.dumps(a.to_dict(), ensure_ascii=False, indent=1), encoding="utf-8")
     _write_table(a.pictures, out)

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['HTML_PARTS', 'RANKING_NAMES', 'TARGET_NAMES', 'METHOD_NAMES', 'AUTO', 'BLANK', 'probability_rows', 'panel_words',
            'view_title', 'hint', 'card', 'follow_top', 'make_knobs', 'read_knobs', 'Panels', 'Switches',
-           'filter_images', 'Gallery', 'draw_feature', 'FeatureCard']
+           'filter_images', 'group_positions', 'Gallery', 'draw_feature', 'FeatureCard']
 
 # %% ../nbs/24_cards.ipynb #28eec479
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -76,7 +76,7 @@ _HELP = dict(
     scale="What full colour means: each map's own maximum, one for all in sight, or reference images'.",
     outline="The true region, where somebody has marked it.", edit="Hide a rectangle: do prediction and map answer?",
     rectangle="Where the rectangle begins, and its size, in per cent of the image.",
-    images="Press a name to look at its image. ✓ predicted right, ✗ wrong: label → prediction.",
+    images="Press an image to look at it. ✓ predicted right, ✗ wrong: label → prediction.",
     keep="The image, or a page with all numbers, in one file.", python="To reproduce this view in a notebook:",
     compare="Keep this setting as A, then turn the knobs: B is beside it, on one colour scale.")
 AUTO = ""  # a knob that leaves the choice to the prediction or to the explainer
@@ -206,14 +206,27 @@ def filter_images(
     predictions: dict,  # {position: ImagePrediction}, as far as they are made
     kind=None,  # Only this class: the label or, without labels, the prediction
     only: str = "all",  # One of _FILTERS
+    among: Sequence[int] | None = None,  # Only these, in their order
 ) -> list[int]:  # Positions, in the order to show
     "Which images pass the filters of the gallery."
     def class_(i): return labels[i] if labels[i] is not None or i not in predictions else predictions[i].label
-    found = [i for i in range(len(labels)) if kind is None or class_(i) == kind]
+    found = [i for i in (range(len(labels)) if among is None else among) if kind is None or class_(i) == kind]
     if only == "all": return found
     found = [i for i in found if i in predictions and (predictions[i].error is not None) == (only == "unreadable")]
     if only == "least certain first": return sorted(found, key=lambda i: predictions[i].margin)
     return found if only == "unreadable" else [i for i in found if (predictions[i].label == labels[i]) == (only == "predicted right")]
+
+# %% ../nbs/24_cards.ipynb #713fb33b
+def group_positions(
+    groups: Mapping[str, Sequence] | None,  # {heading: positions or names}
+    names: Sequence[str],  # Of all images
+) -> dict[str, list[int]]:  # {heading: positions}
+    "Groups of images by position; ValueError for an image that is not there."
+    where = {name: i for i, name in enumerate(names)} | {i: i for i in range(len(names))}
+    groups = groups or {}
+    if strange := [(x, heading) for heading, found in groups.items() for x in found if x not in where]:
+        raise ValueError(f"There is no image {strange[0][0]!r}, which the group {strange[0][1]!r} names.")
+    return {heading: [where[x] for x in found] for heading, found in groups.items()}
 
 # %% ../nbs/24_cards.ipynb #efa5ed5d
 def _tile_words(name: str, label, p: ImagePrediction | None) -> tuple[str, str, bool]:
@@ -239,10 +252,10 @@ def _remember(cache: OrderedDict, key, make: Callable, most: int):
 
 # %% ../nbs/24_cards.ipynb #477035a6
 class Gallery:
-    "Thumbnails with label and prediction, by class, by error, by certainty."
+    "Thumbnails with label and prediction, by class, by error, by certainty, by group."
     page = 8  # Thumbnails in sight
 
-    def __init__(self, images, classifier, jobs: LatestJobQueue, pick: Callable):  # pick is called with a position
+    def __init__(self, images, classifier, jobs: LatestJobQueue, pick: Callable, groups: Mapping | None = None):  # pick is called with a position
         self.sources, self.names, self.classifier, self.jobs, self.pick = image_sources(images), image_names(images), classifier, jobs, pick
         labels = getattr(images, "labels", None)
         self.labels = [None]*len(self.names) if labels is None else list(labels)
@@ -250,19 +263,23 @@ class Gallery:
         narrow = dict(style=dict(description_width="auto"))
         self.kind = Dropdown(options=[("every class", AUTO), *((str(c), c) for c in classifier.classes_.tolist())], description="Images", **narrow)
         self.only = Dropdown(options=[only for only in _FILTERS if labels is not None or "predicted" not in only], description="show", **narrow)
+        self.groups = group_positions(groups, self.names)
+        self.among = Dropdown(options=[("all images", AUTO), *((f"{heading} ({len(found)})", heading) for heading, found in self.groups.items())], description="among", **narrow)
+        self.among.layout.display = None if self.groups else "none"
         self.back, self.on, self.count = Button(icon="chevron-left", tooltip="Earlier images"), Button(icon="chevron-right", tooltip="Further images"), HTML()
         self.thumbs, self.buttons = [ImageWidget(format="jpeg") for _ in range(self.page)], [Button() for _ in range(self.page)]
         self.tiles = [VBox([image, button]).add_class("emb-thumb") for image, button in zip(self.thumbs, self.buttons)]
         for button, step in (self.back, -self.page), (self.on, self.page): button.layout.width = button.on_click(lambda _, step=step: self.turn(step)) or "36px"
         for i, button in enumerate(self.buttons): button.on_click(lambda _, i=i: self.pick(self.positions[i]) if i < len(self.positions) else None)
-        self.choices = self.kind, self.only
+        self.choices = self.kind, self.only, self.among
         for knob in self.choices: knob.observe(lambda _: self.turn(-len(self.names)), "value")
-        head = HBox([self.kind, self.only, self.back, self.on, self.count], layout=Layout(flex_flow="row wrap"))
+        head = HBox([*self.choices, self.back, self.on, self.count], layout=Layout(flex_flow="row wrap"))
         self.box = VBox([head, Box(self.tiles).add_class("emb-thumbs"), hint("images")]).add_class("emb-card")
 
     def chosen(self) -> list[int]:
         "Positions of the images that pass the filters."
-        return filter_images(self.labels, self.predictions, self.kind.value if self.kind.value != AUTO else None, self.only.value)
+        kind = self.kind.value if self.kind.value != AUTO else None
+        return filter_images(self.labels, self.predictions, kind, self.only.value, self.groups.get(self.among.value))
 
     def turn(self, step: int = 0) -> None:
         "Go on or back by `step` thumbnails."
@@ -342,6 +359,11 @@ class FeatureCard:
         self.silent, old = True, self.choose.value
         try: self.choose.options, self.choose.value = options, old if old in ranking.features else int(ranking.features[0])
         finally: self.silent = False
+
+    def look_at(self, name: str) -> None:
+        "Choose the feature of this name, if it is ranked."
+        found = [f for _, f in self.choose.options if self.classifier.backbone.feature_name(f) == name]
+        if found: self.choose.value = found[0]
 
     def examples(self, feature: int, n: int = 3, beside: str | None = None) -> list:
         "Sources and names of the images that activate a feature most; of the gallery without the one called `beside`."

@@ -386,7 +386,7 @@ def audit(args) -> None:
     images = _load_images(args.folder, args.skip_broken)
     found = audit_images(EmbeddingClassifier.load(args.model, trusted=args.trust or ()), images, args.out, args.seed)
     print(found)
-    print(f"open {found.save(args.out, overwrite=True)}/index.html")
+    print(f"open {found.save(args.out, True, args.model, args.folder)}/index.html")
 
 # %% ../nbs/26_cli.ipynb #95ef21f3
 def demo(args) -> None:
@@ -410,7 +410,7 @@ def demo(args) -> None:
 def explore(args) -> None:
     "embcam explore"
     from embcam.serve import serve  # widgets and a server, which the other commands do without
-    if code := serve(args.model, args.folder, args.lab, args.port, not args.no_browser, args.theme, trusted=args.trust or ()): sys.exit(code)
+    if code := serve(args.model, args.folder, args.lab, args.port, not args.no_browser, args.theme, trusted=args.trust or (), audit=args.audit): sys.exit(code)
 
 # %% ../nbs/26_cli.ipynb #dff83a86
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -485,6 +485,7 @@ def parser() -> argparse.ArgumentParser:
     command(explore, "Open the explorer in the browser: on 127.0.0.1, with a token.", _TRUST,
             (["model"], dict(metavar="MODEL", nargs="?", help="folder made by embcam fit (default: one for drawn logos)")),
             (["folder"], dict(metavar="FOLDER", nargs="?", help="images; those that the model was fitted on serve as examples only")),
+            (["--audit"], dict(metavar="DIR", help="folder made by embcam audit: the gallery offers what it found, training images included")),
             (["--lab"], dict(action="store_true", help="in JupyterLab, where cells can be added; default Voila")),
             (["--port"], dict(type=int, default=0, help="0: any free one")), (["--theme"], dict(choices=["light", "dark"], default="light", help="of Voila")),
             (["--no-browser"], dict(action="store_true", help="only print the address")))

@@ -357,18 +357,20 @@ class Explorer(VBox):
         explainer: Explainer,  # Its setting is where the knobs stand at first
         images,  # ImageSet, or a list of paths, arrays or PIL images
         training=None,  # The training images in the order of `fit`, as examples of what activates a feature
+        groups=None,  # {heading: positions or names} of images that the gallery offers together, as `Audit.groups`
     ):
         self.jobs, self.echo = LatestJobQueue(**_LANES), LatestJobQueue(echo=_ECHO)
         _check(explainer, images, training)
         clf, self.explainer, self.state, self.knobs = explainer.classifier, explainer, State(), make_knobs(explainer)
         self.sessions = Sessions(explainer, images)
-        self.gallery = Gallery(images, clf, self.jobs, self.pick)
+        self.gallery = Gallery(images, clf, self.jobs, self.pick, groups)
         self.feature = FeatureCard(clf, training, self.gallery, lambda: _show_feature(self.renderer))
         self.page = Page(clf, self.turn)
         self.renderer = Renderer(self.state, self.sessions, self.jobs, self.page, self.gallery, self.feature)
         super().__init__(_arrange(self.page, self.knobs, self.gallery, self.feature), layout=Layout(width="100%"))
         self.add_class("emb")
         for knob in vars(self.knobs).values(): knob.observe(self._moved, "value")
+        self.gallery.among.observe(self._group_chosen, "value")
         for button, kind in (self.page.save_png, "png"), (self.page.save_html, "html"): button.on_click(lambda _, kind=kind: self._save(kind))
         self.pick(0)
         self.jobs.put("predictions", self.gallery.predict_next)
@@ -398,6 +400,9 @@ class Explorer(VBox):
         if change.owner in (knobs.ranking, knobs.target): knobs.top.value = (new := follow_top(self.explainer, old, new)).top
         self.renderer.ask(new)
         if old.layer != new.layer: _show_feature(self.renderer)
+
+    def _group_chosen(self, change) -> None:
+        if change.new.startswith("feature "): self.feature.look_at(change.new.removeprefix("feature "))
 
     def _save(self, kind: str) -> None: self.renderer.queue("keep", lambda: self.page.say("saved", download(self.explainer, self.state, kind)), aside=True)
 

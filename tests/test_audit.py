@@ -1,8 +1,11 @@
 "Edge cases of embcam.suspects, embcam.artefacts and embcam.audit."
+import html
 import json
+import shlex
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.ensemble import RandomForestClassifier
 
 from embcam.artefacts import _SIDE, blur_out, find_artefacts, pixel_stack
@@ -10,10 +13,12 @@ from embcam.audit import audit, explain_all, audit_explainer, group_explanations
 from embcam.classify import EmbeddingClassifier, logistic_head, svm_head
 from embcam.data import ImageSet
 from embcam.embedding import Backbone
+from embcam.folders import load_folder
+from embcam.serve import groups_in, open_explorer
 from embcam.suspects import find_twins, find_unlike, judge_labels, pixel_similarity, suspect_labels, twin_groups
 
 PARTS = {"artefacts": ["class", "pictures", "box", "features", "auc_with", "auc_without"], "labels": ["picture", "given", "likely", "score"],
-         "twins": ["pictures", "similarity", "across_split"], "unlike": ["picture", "distance"]}
+         "twins": ["pictures", "similarity", "across_split"], "unlike": ["picture", "distance"], "atlas": ["feature", "name", "pictures"]}
 
 
 def draw(n, seed=0, marked=()):
@@ -46,6 +51,37 @@ def test_any_head(backbone, head, n, tmp_path):
     text = (out/"index.html").read_text()
     assert "<script" not in text and 'src="http' not in text
     assert ("gives no probabilities" in repr(found)) == (found.classifier.head_.score_kind != "probability")
+
+
+def test_from_the_page_to_the_explorer(backbone, tmp_path):
+    "The page names the command; with it every image that the audit names can be opened, training images included."
+    images = draw(24)
+    for image, name in zip(images.images, images.names):
+        (tmp_path/"my photos"/name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(tmp_path/"my photos"/name)
+    images = load_folder(tmp_path/"my photos", progress=False)
+    fitted(backbone, images[::2]).save(tmp_path/"model")
+    found = audit(fitted(backbone, images[::2]), images, progress=False)
+    out = found.save(tmp_path/"audit", model=tmp_path/"model", folder=tmp_path/"my photos")
+    command = shlex.split(html.unescape((out/"index.html").read_text()).split("in the explorer: ")[1].split("</p>")[0])
+    assert command == ["embcam", "explore", str(tmp_path/"model"), str(tmp_path/"my photos"), "--audit", str(out)]
+    x = open_explorer(command[2], command[3], audit=command[5])
+    assert {heading: [images.names[i] for i in where] for heading, where in x.gallery.groups.items()} == found.groups and len(x.gallery.names) == 24
+    heading = f"feature {found.atlas['name'][2]}"
+    x.wait()
+    x.gallery.among.value = heading
+    x.wait()
+    x.gallery.buttons[1].click()
+    x.wait()
+    assert x.gallery.names[x.state.drawn.image] == found.groups[heading][1] and x.feature.choose.value == found.atlas["feature"][2]
+    x.close()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"artefacts": 3}', '{"artefacts": [], "labels": [{}], "twins": [], "unlike": [], "atlas": []}', "\xff"])
+def test_what_is_no_audit(tmp_path, text):
+    with pytest.raises(ValueError, match="no finished audit"): groups_in(tmp_path, ["a.png"])
+    (tmp_path/"audit.json").write_text(text, encoding="latin-1")
+    with pytest.raises(ValueError, match="no finished audit"): groups_in(tmp_path, ["a.png"])
 
 
 def test_nothing_found_is_said(backbone):

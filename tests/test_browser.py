@@ -60,6 +60,8 @@ def prepare(home: Path) -> None:
     (home/"photos").mkdir()
     for i, image in enumerate(test.images): Image.fromarray(image).save(home/"photos"/f"{i:02}.png")
     (home/"photos"/"07-broken.png").write_bytes(b"no image")
+    (home/"audit").mkdir()
+    (home/"audit"/"audit.json").write_text(json.dumps(dict(artefacts=[], labels=[dict(picture="05.png"), dict(picture="02.png")], twins=[], unlike=[], atlas=[])))
     write_notebook(home/"explorer.ipynb", SOURCE.format(model=str(home/"model")))
 
 
@@ -94,8 +96,8 @@ def port_of(address: str) -> int: return int(address.split("/")[2].split(":")[1]
 
 @contextmanager
 def voila(home: Path):
-    "`embcam explore MODEL FOLDER`; yields its address."
-    server, address = explore(home, home/"model", home/"photos")
+    "`embcam explore MODEL FOLDER --audit DIR`; yields its address."
+    server, address = explore(home, home/"model", home/"photos", "--audit", home/"audit")
     try: yield address
     finally:
         server.send_signal(signal.SIGINT)
@@ -164,6 +166,10 @@ class Page:
 
     def switch(self, row: int): self.page.locator(".emb-switches input").nth(row).click()
     def thumbnail(self, i: int): self.page.locator(".emb-thumb button").nth(i).click()
+    def suspect(self, name: str):
+        self.select("among", "doubtful labels (2)")
+        self.page.wait_for_function("() => document.querySelector('.emb').innerText.includes('1 to 2 of 2')")
+        self.page.locator(f".emb-thumb:visible:has(button[title^='{name}']) img").click(force=True)  # the image: the button lies over it
     def shot(self, name: str): self.page.screenshot(path=SHOTS/f"{self.name}-{name}.png")
 
     def changes(self, what: str, action, *args) -> None:
@@ -222,6 +228,7 @@ def play(p: Page) -> None:
     p.changes("the signed target", p.select, "Target", "signed: what pushes")
     p.changes("another class", p.select, "Explain", "interrupted")
     p.changes("reasons for a class against another", p.select, "against", "good")
+    if p.name == "voila": p.changes("a click on the image of a suspect", p.suspect, "02.png")
     for width in 900, 1700:
         page.set_viewport_size(dict(width=width, height=1500))
         page.wait_for_timeout(500)

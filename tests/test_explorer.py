@@ -424,6 +424,25 @@ def test_gallery_filters(clf, logos):
     equal(found("least certain first")[0], (scores[:, -1] - scores[:, -2]).argmin())
 
 
+def test_groups(explain, clf, logos):
+    "A group shows its images in the order given, a click opens one, and a feature's heading turns to that feature."
+    f, names = int(clf.selected_[3]), logos[1].names
+    x = Explorer(explain, logos[1], groups={"doubtful labels": [names[5], names[2]], f"feature {f}": [4]})
+    x.renderer.rest = 0
+    x.wait()
+    equal(len(x.gallery.chosen()), len(names))
+    x.gallery.among.value = "doubtful labels"
+    x.wait()
+    equal((x.gallery.positions, x.state.view.image), ([5, 2], 0))  # nothing is opened before the click
+    x.gallery.buttons[0].click()
+    agrees(x)
+    equal(x.state.view.image, 5)
+    x.gallery.among.value = f"feature {f}"
+    agrees(x)
+    equal((x.gallery.positions, x.feature.choose.value), ([4], f))
+    with pytest.raises(ValueError, match="no image 'gone.png', which the group 'twins' names"): Explorer(explain, logos[1], groups={"twins": ["gone.png"]})
+
+
 def test_linear_head(logos):
     "A linear head on several stages: exact reasons, all features kept, features drawn at their own layer."
     train, test = logos
@@ -464,6 +483,9 @@ def test_serve(clf, logos, tmp_path):
     with pytest.raises(ValueError, match="no embcam model"): serve(tmp_path/"photos", tmp_path/"photos")
     line = json.loads(explorer_notebook(tmp_path/"model", tmp_path/"photos"))["cells"][0]["source"].splitlines()[-1]
     equal(line, f"open_explorer({str((tmp_path/'model').resolve())!r}, {str((tmp_path/'photos').resolve())!r})")
+    line = json.loads(explorer_notebook(tmp_path/"model", tmp_path/"photos", audit=tmp_path/"audit"))["cells"][0]["source"].splitlines()[-1]
+    assert line.endswith(f", audit={str((tmp_path/'audit').resolve())!r})")
+    with pytest.raises(ValueError, match="no finished audit"): serve(tmp_path/"model", tmp_path/"photos", audit=tmp_path/"photos")
     for images in logos:
         for image, name in zip(images.images, images.names):
             (tmp_path/"logos"/name).parent.mkdir(parents=True, exist_ok=True)
