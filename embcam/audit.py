@@ -256,9 +256,10 @@ def _named_twins(twins: pd.DataFrame, names: list, trained: np.ndarray) -> pd.Da
     return frame.sort_values(["across_split", "similarity"], ascending=False, kind="stable", ignore_index=True)
 
 
-def _named_artefacts(found: list[Artefact], names: list) -> pd.DataFrame:
-    "Artefacts as a frame."
-    rows = [{"class": a.label, "pictures": [names[i] for i in np.flatnonzero(a.shows)], "box": [round(edge, 4) for edge in a.box], "features": list(a.features),
+def _named_artefacts(found: list[Artefact], images: ImageSet) -> pd.DataFrame:
+    "Artefacts as a frame; images of the class itself first."
+    def shown(a): return sorted(np.flatnonzero(a.shows).tolist(), key=lambda i: str(images.labels[i]) != str(a.label))
+    rows = [{"class": a.label, "pictures": [images.names[i] for i in shown(a)], "box": [round(edge, 4) for edge in a.box], "features": list(a.features),
              "auc_with": round(a.auc_with, 4), "auc_without": round(a.auc_without, 4)} for a in found]
     return pd.DataFrame(rows, columns=["class", "pictures", "box", "features", "auc_with", "auc_without"])
 
@@ -318,7 +319,7 @@ def audit(
                              "strategy": numbers, "trained_on": seen, "twin_group": groups})
     for column, frame, value in (("doubt", doubts, "score"), ("distance", far, "distance")):
         pictures[column] = pd.Series(frame[value].to_numpy(float), frame["position"].to_numpy(int)).reindex(range(len(names))).to_numpy()
-    return Audit(classifier, images, found, artefacts, atlas_table(found, classifier), strategies, _named_artefacts(artefacts, names), labels,
+    return Audit(classifier, images, found, artefacts, atlas_table(found, classifier), strategies, _named_artefacts(artefacts, images), labels,
                  _named_twins(twins, names, seen), unlike, pictures, _notes(classifier, images, seen))
 
 # %% ../nbs/20_audit.ipynb #a1a389d1
@@ -377,16 +378,16 @@ def _box_drawn(image: np.ndarray, box: Sequence[float]) -> np.ndarray:
 def _small_image(a: Audit, i: int) -> np.ndarray: return thumbnail(open_image(a.images.images[i], bits=a.images.bits))
 
 
-def _artefact_tiles(a: Audit, artefact: Artefact, n: int) -> list[tuple]:
-    "(image with the box, name) of some images that show an artefact."
-    return [(_box_drawn(_small_image(a, i), artefact.box), a.images.names[i]) for i in np.flatnonzero(artefact.shows)[:n].tolist()]
+def _artefact_tiles(a: Audit, row, n: int) -> list[tuple]:
+    "(image with the box, name) of some images that show an artefact; `row` of the frame."
+    return [(_box_drawn(_small_image(a, a.images.names.index(name)), row.box), name) for name in row.pictures[:n]]
 
 # %% ../nbs/20_audit.ipynb #01c59a6b
 def _tiles(a: Audit, n: int) -> dict:
     "{heading: [(image, caption), ...]} of what was found, at most `n` of each."
     def image(name): return _small_image(a, a.images.names.index(name))
-    headings = _artefact_headings([artefact.label for artefact in a.found])
-    tiles = {heading: _artefact_tiles(a, artefact, n) for heading, artefact in zip(headings, a.found)}
+    headings = _artefact_headings(a.artefacts["class"].tolist())
+    tiles = {heading: _artefact_tiles(a, row, n) for heading, row in zip(headings, a.artefacts.itertuples())}
     tiles["doubtful labels"] = [(image(row.picture), f"{row.picture}: given {row.given}, likely {row.likely}") for row in a.labels[:n].itertuples()]
     def pair(names): return np.hstack([resize(image(name), (160, 160)) for name in names])
     tiles["twins"] = [(pair(row.pictures), f"{' and '.join(row.pictures)}: {row.similarity:.3f}") for row in a.twins[:n].itertuples()]
@@ -453,9 +454,9 @@ def _label_sections(a: Audit, n: int = 12) -> list[dict]:
     return sections
 
 # %% ../nbs/20_audit.ipynb #5f0a5caf
-def _artefact_section(a: Audit, artefact: Artefact, n: int = 12) -> dict:
+def _artefact_section(a: Audit, artefact: Artefact, row, n: int = 12) -> dict:
     "An artefact: images that show it, boxed, and what hangs on it."
-    tiles = _artefact_tiles(a, artefact, n)
+    tiles = _artefact_tiles(a, row, n)
     text = f"{artefact!r}. The images that show it lose {artefact.drop:.2f} of the score when it is blurred out."
     return dict(heading=str(artefact.label), text=text, tiles=tiles)
 
@@ -463,7 +464,7 @@ def _artefact_section(a: Audit, artefact: Artefact, n: int = 12) -> dict:
 def _page(a: Audit, command: str) -> str:
     "The page of an audit; `command` opens its images in the explorer."
     tiles = _tiles(a, 12)
-    artefacts = [_artefact_section(a, artefact) for artefact in a.found]
+    artefacts = [_artefact_section(a, artefact, row) for artefact, row in zip(a.found, a.artefacts.itertuples())]
     def part(title, sections, nothing): return dict(title=title, sections=sections, nothing="" if sections else nothing)
     def plain(heading): return [dict(heading="", text="", tiles=tiles[heading])] if heading in tiles else []
     parts = [part("Artefacts", artefacts, _NO_ARTEFACT),
