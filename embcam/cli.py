@@ -429,7 +429,7 @@ _NETWORK = [(["--backbone"], dict(default="efficientnet_lite0", help="efficientn
            (["--size"], dict(type=int, help="side of the network's input, pixels (default: as the weights ask)")),
            (["--resize"], dict(default="squash", help="how images meet the network: squash, letterbox, crop or native")),
            (["--bits"], dict(type=int, help="bits in use of images wider than a byte, such as 12 (default: found over all images)")),
-           (["--precision"], dict(default="float32", help="of embeddings: float32, bfloat16, or auto: bfloat16 where the processor has it, two to three times as fast")),
+           (["--precision"], dict(default="float32", help="of embeddings: float32, bfloat16, or auto: bfloat16 where the processor has it, half as fast again")),
            (["--draft"], dict(action="store_true", default=False, help="decode JPEGs much larger than the input at reduced size: four times as fast at 12 megapixels"))]
 _ENGINE = [(["--engine"], dict(default="local", choices=["local", "ray"], help="who works: this process, or Ray on this machine or a cluster")),
           (["--workers"], dict(type=int, help="of Ray, one core or GPU each (default: as many as there are cores)")),
