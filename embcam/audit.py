@@ -375,7 +375,7 @@ def _box_drawn(image: np.ndarray, box: Sequence[float]) -> np.ndarray:
     return np.asarray(whole)
 
 # %% ../nbs/20_audit.ipynb #689b0586
-def _small_image(a: Audit, i: int) -> np.ndarray: return thumbnail(open_image(a.images.images[i], bits=a.images.bits))
+def _small_image(a: Audit, i: int) -> np.ndarray: return thumbnail(open_image(a.images.images[i], bits=a.images.bits, least=240))
 
 
 def _artefact_tiles(a: Audit, row, n: int) -> list[tuple]:

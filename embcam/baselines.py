@@ -44,6 +44,7 @@ def count_passes(
     def forth(module, args, output):
         cost["forwards"] += len(output)
         if output.requires_grad: output.register_hook(back)
+    forth.keeps_no_gradient = True  # targets stay in one batch while it counts
     handles = [network.register_forward_hook(forth) for network in running]
     try: yield cost
     finally:

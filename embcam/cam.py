@@ -105,7 +105,7 @@ class EnergyTarget:
 # %% ../nbs/09_cam.ipynb #62759493
 def _watched(network: torch.nn.Module) -> bool:
     "Whether somebody else's hook, such as one of the grad-cam package, may keep a gradient: a batched one outlives its batch there, and breaks."
-    return any(module._forward_hooks for module in network.modules())
+    return any(not getattr(hook, "keeps_no_gradient", False) for module in network.modules() for hook in module._forward_hooks.values())
 
 
 def _one_by_one(function: Callable) -> Callable:

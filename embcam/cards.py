@@ -240,7 +240,7 @@ def _tile_words(name: str, label, p: ImagePrediction | None) -> tuple[str, str, 
 # %% ../nbs/24_cards.ipynb #3b84661c
 def _tile(source, bits: int | None) -> bytes:
     "A thumbnail as JPEG."
-    try: return encode_image(np.asarray(ImageOps.fit(Image.fromarray(open_image(source, bits=bits)), (160, 128))))
+    try: return encode_image(np.asarray(ImageOps.fit(Image.fromarray(open_image(source, bits=bits, least=320)), (160, 128))))
     except (ValueError, OSError): return encode_image(annotate(BLANK[:205], "unreadable", 28))
 
 # %% ../nbs/24_cards.ipynb #2157b384
