@@ -123,6 +123,7 @@ def open_run(
 ) -> Path:  # Where the parts go
     "Make the folder of a run, or find the one that an earlier run left; ValueError if that had other settings."
     out, kind = Path(out), f"table of {settings['rows']}"
+    need_extra("pyarrow.parquet", "scale")  # before anything is made
     check_writable(out, True, kind)
     if force or not out.exists():
         with atomic_folder(out, force, kind) as new: (new/"run.json").write_text(json.dumps(settings, indent=1), encoding="utf-8")

@@ -61,6 +61,13 @@ def embed(photos, out, backbone, **options):
     return embed_folder(photos, out, backbone, **dict(part_size=8, batch_size=16, progress=False) | options)
 
 
+def test_without_pyarrow_nothing_is_made(photos, tmp_path, backbone, classifier, monkeypatch):
+    for module in "pyarrow", "pyarrow.parquet": monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match="scale"): embed_folder(photos, tmp_path/"out", backbone, progress=False)
+    with pytest.raises(ImportError, match="scale"): explain_files(list_images(photos), tmp_path/"out", Explainer(classifier), progress=False)
+    assert not (tmp_path/"out").exists()
+
+
 def command(photos, out, *more) -> list:
     return [sys.executable, "-c", "from embcam.cli import main; raise SystemExit(main())", "embed", str(photos), "--out", str(out), "--size", "64", "--part-size", "4", *more]
 
