@@ -8,27 +8,33 @@ __all__ = ['HEADS', 'auc_roc', 'paper_forest', 'EmbeddingClassifier', 'logistic_
 
 # %% ../nbs/11_classify.ipynb #296e93cb
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator, ClassifierMixin, is_clusterer, is_outlier_detector, is_regressor
+from sklearn import config_context, get_config
+from sklearn.base import BaseEstimator, ClassifierMixin, OneToOneFeatureMixin, clone, is_clusterer, is_outlier_detector, is_regressor
+from sklearn.decomposition import PCA, IncrementalPCA, TruncatedSVD
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
-from sklearn.pipeline import make_pipeline
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.semi_supervised import LabelPropagation, LabelSpreading, SelfTrainingClassifier
 from sklearn.svm import LinearSVC
+from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 from . import __version__
 from .data import check_labels, image_names, image_sources
 from .embedding import Backbone
-from .features import Ranking, select_features
+from .features import Ranking, feature_count, select_features
 from .files import ModelError, damage_named, read_model, write_model
 from .head import Head, pipeline_steps, seeded
 from .tables import fit_table, is_table
@@ -53,6 +59,20 @@ def paper_forest(
     return RandomForestClassifier(300, class_weight="balanced", random_state=seed)
 
 # %% ../nbs/11_classify.ipynb #c9e5ffac
+def _within(estimator) -> list:
+    "An estimator, and those that it holds."
+    return [part for part in (estimator, *estimator.get_params().values()) if hasattr(part, "fit") and not isinstance(part, type)]
+
+
+def _check_samplers(estimator) -> None:
+    "ValueError for samplers of imbalanced-learn in a pipeline of scikit-learn, which takes transformers only."
+    for pipeline in _within(estimator):
+        if not isinstance(pipeline, Pipeline) or not type(pipeline).__module__.startswith("sklearn."): continue
+        for _, step in pipeline.steps[:-1]:
+            if hasattr(step, "fit_resample"):
+                raise ValueError(f"{type(step).__name__} changes the number of images, which a pipeline of scikit-learn does not allow: take make_pipeline of imblearn.pipeline.")
+
+# %% ../nbs/11_classify.ipynb #35e7165c
 def _check_classifier(estimator) -> None:
     "ValueError for what does not predict classes."
     name = type(pipeline_steps(estimator)[1]).__name__
@@ -61,15 +81,71 @@ def _check_classifier(estimator) -> None:
     if not hasattr(estimator, "predict"): raise ValueError(f"{name} has no predict: choose a classifier, such as RandomForestClassifier().")
     if getattr(pipeline_steps(estimator)[1], "decision_function_shape", None) == "ovo":
         raise ValueError(f"{name}(decision_function_shape='ovo') has no margin for each class: choose 'ovr'.")
+    _check_samplers(estimator)
 
 # %% ../nbs/11_classify.ipynb #2f9050bb
 def _as_codes(value, names: list, option: str):
     "An option that names classes, with their numbers instead; numbers of an estimator that was coded before stay."
-    named = list(value) if isinstance(value, dict) else [value]
+    named = list(value) if isinstance(value, (dict, list, tuple)) else [value]
     strange = [name for name in named if name not in names]
     if strange and set(named) <= set(range(len(names))): return value
     if strange: raise ValueError(f"{option} names the class {strange[0]!r}, which is not among {names}.")
-    return {names.index(name): weight for name, weight in value.items()} if isinstance(value, dict) else names.index(value)
+    if isinstance(value, dict): return {names.index(name): weight for name, weight in value.items()}
+    return [names.index(name) for name in value] if isinstance(value, (list, tuple)) else names.index(value)
+
+# %% ../nbs/11_classify.ipynb #43724945
+def _priors_as_list(value: dict, names: list, option: str) -> list:
+    "Shares by class name, as scikit-learn takes them: in the order of the classes."
+    shares = _as_codes(value, names, option)
+    if missing := [name for code, name in enumerate(names) if code not in shares]: raise ValueError(f"{option} names no share of the class {missing[0]!r}.")
+    return [shares[code] for code in range(len(names))]
+
+
+def _scoring_as_codes(value, names: list, option: str):
+    "A scorer, or several by name, whose options may name classes."
+    if isinstance(value, dict): return {name: _scoring_as_codes(scorer, names, option) for name, scorer in value.items()}
+    named = {key: _as_codes(own, names, f"{key} of {option}") for key, own in getattr(value, "_kwargs", {}).items() if key in ("pos_label", "labels") and own is not None}
+    if not named: return value
+    other = copy(value)
+    other._kwargs = value._kwargs | named
+    return other
+
+# %% ../nbs/11_classify.ipynb #862a31c5
+def _grid_as_codes(value, names: list):
+    "The settings that a search tries, one dictionary or several."
+    if isinstance(value, (list, tuple)): return [_grid_as_codes(each, names) for each in value]
+    if not isinstance(value, dict): return value
+    return {option: _settings_as_codes(option, settings, names) for option, settings in value.items()}
+
+
+def _settings_as_codes(option: str, settings, names: list):
+    "The values of one option that a search tries; estimators may be among them."
+    if not isinstance(settings, (list, tuple)): return settings
+    coded = [_option_as_codes(option, each, names) for each in settings]
+    return [_estimator_as_codes(clone(each), names) if hasattr(each, "get_params") and not isinstance(each, type) else each for each in coded]
+
+# %% ../nbs/11_classify.ipynb #05ccf88d
+def _option_as_codes(
+    option: str,  # Its name, with those of the steps before it
+    value,  # Its value
+    names: list,  # Classes, in their order
+):  # The very same value where it names no class
+    "The value of any option, with numbers in place of class names."
+    if option.endswith(("param_grid", "param_distributions")): return _grid_as_codes(value, names)
+    if option.endswith("scoring"): return _scoring_as_codes(value, names, option)
+    if option.endswith("pos_label") and value is not None: return _as_codes(value, names, option)
+    if option.endswith("class_weight") and isinstance(value, dict): return _as_codes(value, names, option)
+    if option.endswith("sampling_strategy") and isinstance(value, (dict, list, tuple)): return _as_codes(value, names, option)
+    if option.endswith(("priors", "class_prior")) and isinstance(value, dict): return _priors_as_list(value, names, option)
+    return value
+
+
+def _estimator_as_codes(estimator, names: list):
+    "Translate the options of an estimator and of all that it holds; changes it."
+    for option, value in estimator.get_params().items():
+        coded = _option_as_codes(option, value, names)
+        if coded is not value: estimator.set_params(**{option: coded})
+    return estimator
 
 # %% ../nbs/11_classify.ipynb #e1d84305
 def _unfitted(
@@ -80,10 +156,7 @@ def _unfitted(
     "The estimator to fit; ValueError for one that is no classifier."
     estimator = seeded(paper_forest(seed) if estimator is None else estimator, seed)
     _check_classifier(estimator)
-    for option, value in estimator.get_params().items():
-        by_class = option.endswith("class_weight") and isinstance(value, dict) or option.endswith("pos_label") and value is not None
-        if by_class: estimator.set_params(**{option: _as_codes(value, names.tolist(), option)})
-    return estimator
+    return _estimator_as_codes(estimator, names.tolist())
 
 # %% ../nbs/11_classify.ipynb #09ea1ba0
 def _as_table(
@@ -109,9 +182,59 @@ def _labels_of(
     "The class of each image, checked."
     if y is None: y = getattr(X, "labels", None)
     if y is None: raise ValueError("fit needs the class of each image: pass labels as y, or an ImageSet.")
-    labels = check_labels(y, sources)
+    labels = check_labels(_minus_one_as_text(y), sources)
     if len(labels) != len(X): raise ValueError(f"{len(X)} images need as many labels, not {len(labels)}.")
     return labels
+
+# %% ../nbs/11_classify.ipynb #08231bcf
+def _minus_one_as_text(y):
+    "Labels with the text '-1' where names stand beside the number -1."
+    if np.ndim(y) != 1 or not any(isinstance(label, str) for label in y): return y
+    return ["-1" if isinstance(label, (int, float, np.number)) and label == -1 else label for label in y]
+
+# %% ../nbs/11_classify.ipynb #a52fa639
+_SEMI_SUPERVISED = SelfTrainingClassifier, LabelPropagation, LabelSpreading
+
+
+def _last_step(estimator):
+    "What learns the classes within pipelines and searches that are not fitted yet."
+    if isinstance(estimator, BaseSearchCV): return _last_step(estimator.estimator)
+    return _last_step(estimator.steps[-1][1]) if hasattr(estimator, "steps") else estimator
+
+
+def _is_number(text: str) -> bool:
+    "Whether a label of text is a number."
+    try: float(text)
+    except ValueError: return False
+    return True
+
+
+def _labelled(
+    labels: np.ndarray,  # (n,)
+    estimator,  # To be fitted; None: the paper's forest
+) -> np.ndarray | slice:  # Which images have a class: all, or all but those with the label -1
+    "Find the unlabelled images of semi-supervised learning; ValueError for an estimator that does not learn from them."
+    text = labels.dtype.kind in "UO"
+    without = labels == "-1" if text else labels == -1 if labels.dtype.kind in "if" else np.zeros(len(labels), bool)
+    semi = estimator is not None and any(isinstance(part, _SEMI_SUPERVISED) for part in _within(estimator))
+    odd = text and not all(map(_is_number, set(labels.tolist())))  # -1, 0 and 1 may be classes, -1 beside "good" is none
+    if not without.any() or not (semi or odd): return slice(None)
+    if not semi or not isinstance(_last_step(estimator), _SEMI_SUPERVISED):
+        name = type(_last_step(paper_forest() if estimator is None else estimator)).__name__
+        raise ValueError(f"{without.sum()} of {len(labels)} images have the label -1, which means unlabelled, and {name} learns from labelled images only: "
+                         "leave them out, or take SelfTrainingClassifier.")
+    if without.all(): raise ValueError(f"All {len(labels)} images have the label -1, which means unlabelled: label some of each class.")
+    return ~without
+
+# %% ../nbs/11_classify.ipynb #3213d086
+def _coded(
+    labels: np.ndarray,  # (n,)
+    labelled: np.ndarray | slice,  # From `_labelled`
+) -> tuple[np.ndarray, np.ndarray]:  # Classes (C,), and what the estimator learns (n,): their numbers, -1 where unlabelled
+    "Number the classes."
+    codes = np.full(len(labels), -1)
+    classes, codes[labelled] = np.unique(labels[labelled], return_inverse=True)
+    return classes, codes
 
 # %% ../nbs/11_classify.ipynb #a4f70b32
 def _fit_options(
@@ -121,6 +244,42 @@ def _fit_options(
     "Fit options for the last step of a pipeline, unless they name a step."
     if not hasattr(estimator, "steps"): return options
     return {option if "__" in option else f"{estimator.steps[-1][0]}__{option}": value for option, value in options.items()}
+
+# %% ../nbs/11_classify.ipynb #54c20543
+def _is_routed(estimator, options: dict) -> bool:
+    "Whether the estimator has asked for one of these options in scikit-learn's metadata routing; what nobody asked for goes to the last step."
+    return bool(options and get_config()["enable_metadata_routing"] and get_routing_for_object(estimator).consumes("fit", options))
+
+
+def _fit_estimator(
+    estimator,  # To be fitted
+    values: np.ndarray,  # Selected features, (N, K)
+    codes: np.ndarray,  # Numbers of the classes, (N,)
+    options: dict,  # As given to `fit`
+    n_features,  # K as it was asked for
+    d: int,  # Length of the embedding
+) -> None:
+    "Fit, with options where they belong; errors about the number of features say where it comes from."
+    routed = _is_routed(estimator, options)
+    try:
+        with config_context(enable_metadata_routing=routed): estimator.fit(values, codes, **(options if routed else _fit_options(estimator, options)))
+    except ValueError as error:
+        if values.shape[1] == d or not any(word in str(error) for word in ("features", "components")): raise
+        raise ValueError(f"{error} (n_features={n_features!r} of {len(values)} images has left {values.shape[1]} of {d} features: ask for more by n_features.)") from error
+
+# %% ../nbs/11_classify.ipynb #349a6415
+def _check_components(
+    estimator,  # To be fitted
+    k: int,  # Features that it will read
+    n: int,  # Images that it will learn from
+    n_features,  # K as it was asked for
+) -> None:
+    "ValueError for a first reduction to more components than there are features."
+    reduction = next((step for step in pipeline_steps(estimator)[0] if not isinstance(step, OneToOneFeatureMixin)), None)
+    wanted = getattr(reduction, "n_components", None)
+    if isinstance(reduction, (PCA, IncrementalPCA, TruncatedSVD)) and isinstance(wanted, (int, np.integer)) and wanted > k:
+        raise ValueError(f"{type(reduction).__name__}(n_components={wanted}) asks for {wanted} components, and n_features={n_features!r} of {n} images leaves {k} features: "
+                         "ask for fewer components, or for more features, such as n_features='all'.")
 
 # %% ../nbs/11_classify.ipynb #7f89ddc3
 class EmbeddingClassifier(ClassifierMixin, BaseEstimator):
@@ -142,19 +301,24 @@ class EmbeddingClassifier(ClassifierMixin, BaseEstimator):
         table = _as_table(X, self.backbone.n_features)
         return self.backbone.embed(X, progress=self.progress) if table is None else table
 
-    def fit(self, X, y=None, **fit_params):
-        "Fit on images (ImageSet, list of paths or arrays), embeddings, or a table of `embcam embed`; the first and the last bring labels."
+    def fit(self, X, y=None, sample_weight=None, **fit_params):
+        "Fit on images (ImageSet, list of paths or arrays), embeddings, or a table of `embcam embed`; the first and the last bring labels. -1: unlabelled."
+        if sample_weight is not None: fit_params["sample_weight"] = sample_weight
         if y is None and is_table(X): return fit_table(self, X, **fit_params)
         embeddings = _as_table(X, self.backbone.n_features)
         labels = _labels_of(X, y, image_sources(X) if embeddings is None else ())
-        classes, codes = np.unique(labels, return_inverse=True)
+        labelled = _labelled(labels, self.estimator)
+        classes, codes = _coded(labels, labelled)
         estimator, names = _unfitted(self.estimator, classes, self.random_state), None
+        known, d = labels[labelled], self.backbone.n_features
+        _check_components(estimator, feature_count(self.n_features, len(known), d), len(known), self.n_features)
         if embeddings is None:
             self.backbone, names = self.backbone.reading(X), image_names(X)  # later images are read as these are
             embeddings = self.backbone.embed(X, progress=self.progress)
-        selection = select_features(embeddings, labels, self.n_features, self.random_state)
-        estimator.fit(embeddings[:, selection.features], codes, **_fit_options(estimator, fit_params))
-        return _keep(self, estimator, selection, embeddings, labels, names, classes)
+        selection = select_features(embeddings[labelled], known, self.n_features, self.random_state)
+        _fit_estimator(estimator, embeddings[:, selection.features], codes, fit_params, self.n_features, d)
+        names = None if names is None else [names[i] for i in np.arange(len(labels))[labelled]]
+        return _keep(self, estimator, selection, embeddings[labelled], known, names, classes)
 
     def predict(self, X) -> np.ndarray:
         "Predicted class of each image or embedding, (n,)."

@@ -17,11 +17,12 @@ from sklearn.base import clone
 def pipeline_steps(
     estimator,  # Fitted classifier, pipeline or search
 ) -> tuple[list, object]:  # Transformers in their order, and the classifier after them
-    "Take a pipeline apart; a search stands for the best estimator that it found."
+    "Take a pipeline apart; a search stands for the best estimator that it found, and samplers of imbalanced-learn do nothing to a prediction."
     estimator = getattr(estimator, "best_estimator_", estimator)
     if not hasattr(estimator, "steps"): return [], estimator
     more, last = pipeline_steps(estimator.steps[-1][1])
-    return [step for _, step in estimator.steps[:-1] if step not in (None, "passthrough")] + more, last
+    own = [step for _, step in estimator.steps[:-1] if step not in (None, "passthrough") and not hasattr(step, "fit_resample")]
+    return own + more, last
 
 # %% ../nbs/06_head.ipynb #1a9c20e9
 def seeded(

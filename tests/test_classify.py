@@ -6,13 +6,19 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from sklearn import config_context
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.ensemble import IsolationForest, RandomForestClassifier, VotingClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier, SGDClassifier
-from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV, TunedThresholdClassifierCV
+from sklearn.metrics import f1_score, make_scorer
+from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV, RandomizedSearchCV, TunedThresholdClassifierCV, cross_validate
+from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier, LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import LabelEncoder, StandardScaler
+from sklearn.preprocessing import LabelEncoder, PolynomialFeatures, StandardScaler
+from sklearn.semi_supervised import LabelPropagation, LabelSpreading, SelfTrainingClassifier
 from sklearn.svm import SVC, LinearSVC, OneClassSVM
 
 from embcam import Backbone, EmbeddingClassifier, Explainer
@@ -166,3 +172,90 @@ def test_fit_parameters_reach_the_head(backbone, E):
     with pytest.raises(TypeError): EmbeddingClassifier(backbone, LogisticRegression(), 8, progress=False).fit(E, LABELS, no_such_option=1)
     with pytest.raises(ValueError, match="class_weight names the class 'bad'"):
         EmbeddingClassifier(backbone, LogisticRegression(class_weight={"good": 1, "bad": 2}), progress=False).fit(E, LABELS)
+
+
+LOGISTIC = LogisticRegression(max_iter=500)
+SEMI = [SelfTrainingClassifier(LOGISTIC), make_pipeline(StandardScaler(), LabelPropagation()), LabelSpreading(),
+        GridSearchCV(SelfTrainingClassifier(LOGISTIC), {"threshold": [.6, .8]}, cv=2)]
+HALF = LABELS[:10] + ["-1"]*14
+
+
+@pytest.mark.parametrize("estimator", SEMI, ids=str)
+def test_minus_one_is_unlabelled(backbone, E, estimator, tmp_path):
+    numbers = [{"good": 1, "defect": 0, "-1": -1}[label] for label in HALF]
+    for labels, classes in (HALF, ["defect", "good"]), ([-1 if label == "-1" else label for label in HALF], ["defect", "good"]), (numbers, [0, 1]), (np.float64(numbers), [0, 1]):
+        clf = EmbeddingClassifier(backbone, estimator, 8, progress=False).fit(E, labels)
+        assert clf.classes_.tolist() == classes and set(clf.predict(E).tolist()) <= set(classes)
+        assert len(clf.labels_) == len(clf.background_) == 10
+    clf = EmbeddingClassifier(backbone, estimator, 8, progress=False).fit(ImageSet(IMAGES, HALF))
+    assert len(clf.names_) == 10 and Explainer(clf, samples=100)(IMAGES[20]).prediction in ("good", "defect")
+    assert EmbeddingClassifier.load(clf.save(tmp_path/"model"), backbone=backbone).predict(E).tolist() == clf.predict(E).tolist()
+
+
+def test_minus_one_where_nothing_learns_from_it(backbone):
+    for estimator in None, LOGISTIC, CalibratedClassifierCV(SelfTrainingClassifier(LOGISTIC), cv=2):
+        with pytest.raises(ValueError, match="14 of 24 images have the label -1.*learns from labelled images only"):
+            EmbeddingClassifier(backbone, estimator, progress=False).fit(["no such file.png"]*24, HALF)
+    with pytest.raises(ValueError, match="All 4 images have the label -1"): EmbeddingClassifier(backbone, SEMI[0], progress=False).fit(["no such file.png"]*4, [-1]*4)
+
+
+@pytest.mark.parametrize("labels", [[-1, 1], [-1., 0.], ["-1", "1"]], ids=str)
+def test_minus_one_may_be_a_class(backbone, E, labels):
+    assert EmbeddingClassifier(backbone, LOGISTIC, 8, progress=False).fit(E, labels*12).classes_.tolist() == labels
+
+
+SEARCHES = {"weights": GridSearchCV(LOGISTIC, {"class_weight": [None, {"defect": 50, "good": 1}]}, cv=2),
+            "distributions": RandomizedSearchCV(make_pipeline(StandardScaler(), LOGISTIC), {"logisticregression__class_weight": [{"defect": 5}, "balanced"]}, n_iter=2, cv=2),
+            "estimators": GridSearchCV(make_pipeline(StandardScaler(), LOGISTIC), [{"logisticregression": [LogisticRegression(class_weight={"good": 3}), GaussianNB()]}], cv=2),
+            "scorer": GridSearchCV(LOGISTIC, {"C": [.1, 1]}, scoring=make_scorer(f1_score, pos_label="defect"), cv=2),
+            "nested": GridSearchCV(VotingClassifier([("a", GridSearchCV(LOGISTIC, {"class_weight": [{"defect": 2}]}, cv=2))]), {"a__estimator__C": [1, 2]}, cv=2)}
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_classes_named_within_searches(backbone, E, name):
+    before = repr(SEARCHES[name].get_params())
+    clf = EmbeddingClassifier(backbone, SEARCHES[name], 8, progress=False).fit(E, LABELS)
+    assert np.isfinite(clf.estimator_.cv_results_["mean_test_score"]).all() and set(clf.predict(E)) <= {"good", "defect"}
+    assert repr(SEARCHES[name].get_params()) == before, "the user's own is as before"
+    again = EmbeddingClassifier(backbone, clf.estimator_, 8, progress=False).fit(E, LABELS)  # learned numbers before
+    assert again.predict(E).tolist() == clf.predict(E).tolist()
+
+
+def test_a_search_that_names_no_class_is_refused_before_the_first_image(backbone):
+    for search in GridSearchCV(LOGISTIC, {"class_weight": [{"bad": 2}]}), GridSearchCV(LOGISTIC, {"C": [1]}, scoring={"f": make_scorer(f1_score, pos_label="bad")}, refit="f"):
+        with pytest.raises(ValueError, match="names the class 'bad', which is not among"): EmbeddingClassifier(backbone, search, progress=False).fit(["no.png"]*24, LABELS)
+
+
+def test_shares_by_class_name(backbone, E):
+    by_name = EmbeddingClassifier(backbone, GaussianNB(priors={"good": .2, "defect": .8}), 8, progress=False).fit(E, LABELS)
+    assert (by_name.scores(E) == EmbeddingClassifier(backbone, GaussianNB(priors=[.8, .2]), 8, progress=False).fit(E, LABELS).scores(E)).all()
+    with pytest.raises(ValueError, match="priors names no share of the class 'good'"): EmbeddingClassifier(backbone, GaussianNB(priors={"defect": 1.})).fit(E, LABELS)
+
+
+class Sampler(StandardScaler):  # as imbalanced-learn's
+    transform = property()
+    def fit_resample(self, X, y): return X, y
+
+
+def test_a_sampler_in_a_pipeline_of_scikit_learn(backbone):
+    for steps in [Sampler(), LOGISTIC], [make_pipeline(Sampler(), LOGISTIC)]:
+        with pytest.raises(ValueError, match="Sampler changes the number of images.*imblearn.pipeline"):
+            EmbeddingClassifier(backbone, make_pipeline(StandardScaler(), *steps), progress=False).fit(["no such file.png"]*24, LABELS)
+
+
+def test_more_components_than_features(backbone, E):
+    for step in PCA(50), TruncatedSVD(50):
+        with pytest.raises(ValueError, match=r"\(n_components=50\) asks for 50 components, and n_features='sqrt' of 24 images leaves 4 features"):
+            EmbeddingClassifier(backbone, make_pipeline(StandardScaler(), step, LOGISTIC), progress=False).fit(["no such file.png"]*24, LABELS)
+    with pytest.raises(ValueError, match="n_components=50 .*n_features='sqrt' of 24 images has left 4 of 1280 features"):
+        EmbeddingClassifier(backbone, VotingClassifier([("a", make_pipeline(PCA(50), LOGISTIC))]), progress=False).fit(E, LABELS)
+    EmbeddingClassifier(backbone, make_pipeline(PolynomialFeatures(), PCA(10), LOGISTIC), progress=False).fit(E, LABELS)  # 4 features have become 15
+
+
+def test_metadata_routing(backbone, E):
+    weights = np.where(np.array(LABELS) == "good", 1., 0.)
+    with config_context(enable_metadata_routing=True):
+        for estimator in LOGISTIC, make_pipeline(StandardScaler(), LOGISTIC), GridSearchCV(LOGISTIC, {"C": [1, 2]}, cv=2):  # nobody asked: the last step takes it
+            assert (EmbeddingClassifier(backbone, estimator, 8, progress=False).fit(E, LABELS, sample_weight=weights).predict(E) == "good").all()
+        clf = EmbeddingClassifier(backbone, LOGISTIC, 8, progress=False).set_fit_request(sample_weight=True).set_score_request(sample_weight=False)
+        assert cross_validate(clf, E, LABELS, params={"sample_weight": weights}, cv=3)["test_score"].tolist() == [.5]*3

@@ -18,7 +18,7 @@ from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, Normalizer,
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
-from embcam.head import Head, class_margins, class_scores
+from embcam.head import Head, class_margins, class_scores, pipeline_steps
 
 RNG = np.random.default_rng(0)
 E = np.abs(RNG.normal(size=(120, 12))).astype(np.float32)
@@ -182,3 +182,26 @@ def test_a_head_is_frozen_and_finds_out_once():
     with pytest.raises(AttributeError): h.selected = SELECTED
     assert h.training.dtype == np.float64 and h.training.shape == (120, 6)
     assert h.name == "LogisticRegression" and head(scaled(LinearSVC())).name == "LinearSVC"
+
+
+class Sampler(StandardScaler):  # as those of imbalanced-learn, which have no transform
+    transform = property()
+    def fit_resample(self, X, y): return np.concatenate([X, X[:9]]), np.concatenate([y, y[:9]])
+
+
+class Resampled(Pipeline):  # as imbalanced-learn's pipeline: samplers work in `fit` only
+    def _validate_steps(self): pass
+
+    def _iter(self, with_final=True, filter_passthrough=True):
+        for i, name, step in super()._iter(with_final, filter_passthrough):
+            if not hasattr(step, "fit_resample"): yield i, name, step
+
+
+def test_samplers_do_nothing_to_a_prediction():
+    X, sampler = E[:, SELECTED].astype(float), Sampler()
+    scaler = StandardScaler().fit(X)
+    estimator = Resampled([("scale", scaler), ("sample", sampler), ("head", LogisticRegression().fit(*sampler.fit_resample(scaler.transform(X), THREE)))])
+    found = Head(estimator, SELECTED, E, THREE)
+    coefficients, intercepts = found.linear
+    np.testing.assert_allclose(X @ coefficients.T + intercepts, found.margins(E), rtol=1e-6)
+    assert len(pipeline_steps(make_pipeline(StandardScaler(), estimator))[0]) == 2
