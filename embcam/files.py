@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 from copy import copy
 from importlib import import_module
 from pathlib import Path
+from stat import S_IMODE
 from zipfile import ZipFile
 
 import numpy as np
@@ -140,8 +141,18 @@ def atomic_folder(
             with _held(part):
                 yield part
                 (part/MARK).write_text(kind)
+                _open_to_others(part, (part/MARK).stat().st_mode)
                 _put(part, path)
         finally: shutil.rmtree(part, ignore_errors=True)
+
+
+def _open_to_others(
+    folder: Path,  # With files of other libraries, some of which nobody else could read
+    mode: int,  # Of a plain new file, as the umask has it
+) -> None:
+    "Give every file the permissions of a plain one."
+    for file in folder.rglob("*"):
+        if file.is_file() and not file.is_symlink() and file.stat().st_mode != mode: file.chmod(S_IMODE(mode))
 
 
 def _put(part: Path, path: Path) -> None:
@@ -179,9 +190,11 @@ def atomic_file(
     with write_errors(path, part):
         path.parent.mkdir(parents=True, exist_ok=True)
         part.touch()
+        mode = part.stat().st_mode
         try:
             with _held(part):
                 yield part
+                if part.stat().st_mode != mode: part.chmod(S_IMODE(mode))  # some libraries write files that nobody else can read
                 os.replace(part, path)
         finally: part.unlink(missing_ok=True)
 

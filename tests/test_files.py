@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 import pytest
 import skops.io
+import torch
 from scipy.stats import loguniform
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import FeatureAgglomeration
@@ -259,3 +260,20 @@ def test_errors_of_the_work_keep_their_words(tmp_path):
         with pytest.raises(type(error)) as found, atomic_folder(tmp_path/"out"): raise error
         assert found.value is error
     assert not os.listdir(tmp_path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no umask")
+@pytest.mark.parametrize("umask, mode", [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_files_are_as_readable_as_the_user_s_others(umask, mode, tmp_path):
+    before = os.umask(umask)
+    try:
+        L.fit(X, Y)
+        model = write_model(tmp_path/"model", {}, {"a": np.zeros(3)}, L, X, tensors={"w": torch.zeros(3)})  # safetensors writes 0600
+        with atomic_file(tmp_path/"alone") as part: part.chmod(0o400)
+        with atomic_folder(tmp_path/"nested") as part:
+            (part/"inner").mkdir()
+            (part/"inner/file").touch(0o600)
+    finally: os.umask(before)
+    files = [*model.iterdir(), tmp_path/"alone", tmp_path/"nested/inner/file"]
+    assert len(files) == 7 and {file.stat().st_mode & 0o777 for file in files} == {mode}
+    assert model.stat().st_mode & 0o777 == mode | (mode & 0o444) >> 2
