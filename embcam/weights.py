@@ -186,6 +186,8 @@ def load_weights(
     "Load `state` into `network`; a missing or misshapen tensor is an error that names it."
     own = {name: tensor for name, tensor in network.state_dict().items() if isinstance(tensor, torch.Tensor)}
     found = dict(_named_tensors(state))
+    if whole_numbers := [name for name, tensor in found.items() if tensor.is_quantized]:
+        raise WeightsError(f"{source} is quantised ({whole_numbers[0]!r} and others): pass the weights of the network that it was made from.")
     readings = _readings(list(own), list(found))
     whole = [reading for reading in readings if not any(_lacking(own, found, reading))]
     if not whole: raise WeightsError(f"{source} does not fit this network: {_misfit(own, found, min(readings, key=lambda r: sum(map(len, _lacking(own, found, r)))))}")
@@ -227,6 +229,19 @@ def _offline_help(
     folder, prefix = str(file.parent).replace(str(Path.home()), "~"), file.stem.rsplit("-", 1)[-1]
     return f"{file.name} (SHA-256 begins with {prefix}) is not in {folder}. Put it there, {_REMEDY}"
 
+# %% ../nbs/03_weights.ipynb #6bcb6ad7
+_ADVICE = {"407": "the proxy wants a user and a password, in HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT", "certificate": "SSL_CERT_FILE names a file of further certificates"}
+
+
+def _why_failed(
+    error: BaseException,  # Of a download
+) -> str:
+    "The first cause of an error, and what helps against it: a proxy, a name that is not found, a certificate, a full disk."
+    chain = [error]
+    while isinstance(cause := getattr(chain[-1], "reason", None) or chain[-1].__cause__, BaseException) and cause not in chain: chain.append(cause)
+    text = next((text for each in reversed(chain) if (text := str(each).strip())), type(error).__name__).splitlines()[0]
+    return "; ".join([text, *(advice for word, advice in _ADVICE.items() if word in text.lower())])
+
 # %% ../nbs/03_weights.ipynb #682f035b
 def _fetch_weights(
     weights: torchvision.models.WeightsEnum,  # A member of a torchvision weights enum
@@ -240,7 +255,7 @@ def _fetch_weights(
     if not (file.exists() or download): raise WeightsError(_offline_help(weights))
     socket.setdefaulttimeout(20)
     try: return weights.get_state_dict(progress=True, check_hash=True)
-    except (OSError, RuntimeError) as error: raise WeightsError(f"The download failed. {_offline_help(weights)}") from error
+    except (OSError, RuntimeError) as error: raise WeightsError(f"The download failed ({_why_failed(error)}). {_offline_help(weights)}") from error
     finally: socket.setdefaulttimeout(timeout)
 
 # %% ../nbs/03_weights.ipynb #accf643d
@@ -263,15 +278,14 @@ def _timm_preset(
                            interpolation=SimpleNamespace(value=config["interpolation"]))
 
 # %% ../nbs/03_weights.ipynb #22bfd3f9
-def _online(
+def _check_online(
     url: str,  # Of a server
     timeout: float = 5,  # Seconds
-) -> bool:
-    "Whether a server can be reached, in one try."
+) -> None:
+    "An error, with the reason, where a server cannot be reached in one try."
     try: urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=timeout).close()
-    except urllib.error.HTTPError: return True  # it answers
-    except (OSError, ValueError): return False
-    return True
+    except urllib.error.HTTPError as error:
+        if error.code == 407: raise  # a proxy answers, not the server
 
 # %% ../nbs/03_weights.ipynb #eda267c0
 def _fetch_timm(
@@ -287,10 +301,12 @@ def _fetch_timm(
     try:
         try: file = hub.hf_hub_download(**where, local_files_only=True)
         except hub.errors.LocalEntryNotFoundError:
-            if not download or not _online(hub.constants.ENDPOINT): raise
+            if not download: raise
+            _check_online(hub.constants.ENDPOINT)
             file = hub.hf_hub_download(**where)
     except Exception as error:  # the client's, its transport's, or the disk's
-        raise WeightsError(f"{where['filename']} of {where['repo_id']} is not in Hugging Face's cache and was not downloaded: {_REMEDY}") from error
+        why = f" ({_why_failed(error)})" if download else ""
+        raise WeightsError(f"{where['filename']} of {where['repo_id']} is not in Hugging Face's cache and was not downloaded{why}: {_REMEDY}") from error
     return _timm_network(name, pretrained=True, pretrained_cfg_overlay=dict(file=file, custom_load=False)).state_dict(), where["repo_id"]
 
 # %% ../nbs/03_weights.ipynb #54d860de
@@ -339,7 +355,7 @@ def _as_float32(
     network: nn.Module,  # A copy that may be changed
 ) -> nn.Module:  # The same
     "Turn half and bfloat16 into float32, with a warning."
-    small = {tensor.dtype for tensor in network.state_dict().values()} & {torch.float16, torch.bfloat16}
+    small = {tensor.dtype for tensor in network.state_dict().values() if isinstance(tensor, torch.Tensor)} & {torch.float16, torch.bfloat16}
     if not small: return network
     warnings.warn(f"{type(network).__name__} has {' and '.join(sorted(str(dtype) for dtype in small))} weights: embcam works on a float32 copy, "
                   "since maps need its precision.", stacklevel=4)
@@ -378,10 +394,25 @@ def computed_tensors(
         elif not held.is_leaf: yield held
 
 # %% ../nbs/03_weights.ipynb #abb3b414
+_QUANTISERS = {"torchao", "bitsandbytes", "quanto"}  # packages, besides PyTorch's own
+
+
+def _is_quantised(
+    held: nn.Module | torch.Tensor,  # A module or a parameter
+) -> bool:
+    "Whether it computes with whole numbers, through which no gradient passes."
+    where = set(type(held).__module__.split("."))
+    return "quantized" in where and "torch" in where or bool(where & _QUANTISERS) or getattr(held, "is_quantized", False) is True
+
+# %% ../nbs/03_weights.ipynb #6391efe9
 def _check_copyable(
     network: nn.Module,  # Unwrapped
 ) -> None:
-    "ValueError for modules that are programs without layers, or have no values yet."
+    "ValueError for modules that are programs without layers, are quantised, or have no values yet."
+    for name, held in (*network.named_modules(), *network.named_parameters(), *network.named_buffers()):
+        if _is_quantised(held):
+            raise ValueError(f"{name or 'The network'} of {type(network).__name__} is quantised, and maps need gradients, which do not pass through whole numbers: "
+                             "pass the network that it was made from.")
     for name, module in network.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise ValueError(f"{name or 'The network'} is a scripted or traced {module.original_name}, whose layers cannot be read: pass the module that it was made from.")

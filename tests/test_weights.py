@@ -1,8 +1,12 @@
 "Edge cases of embcam.weights: damaged and missing files, other people's checkpoints, torchvision's cache, timm's hub."
 import copy
 import hashlib
+import http.server
 import socket
+import ssl
+import threading
 import time
+import urllib.error
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -153,7 +157,7 @@ def test_a_failed_download_is_one_error(cache, monkeypatch):
     socket.setdefaulttimeout(7)
     try:
         for weights in "imagenet", RESNET.DEFAULT:
-            with pytest.raises(WeightsError, match="The download failed. resnet18-f37072fd.pth"): build_network("resnet18", weights)
+            with pytest.raises(WeightsError, match=r"The download failed \(no route\). resnet18-f37072fd.pth"): build_network("resnet18", weights)
         assert socket.getdefaulttimeout() == 7
     finally: socket.setdefaulttimeout(None)
 
@@ -234,9 +238,9 @@ def test_timm_s_hub(tmp_path, monkeypatch):
 def test_timm_s_hub_cannot_be_reached(weights, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://localhost:9")
-    if weights == "auto": monkeypatch.setattr(room, "_online", lambda *args: pytest.fail("asked the hub"))
-    start = time.perf_counter()
-    with pytest.raises(WeightsError, match=r"model.safetensors of timm/convnext_atto.d2_in1k is not in Hugging Face's cache .*Backbone\(\)"):
+    if weights == "auto": monkeypatch.setattr(room, "_check_online", lambda *args: pytest.fail("asked the hub"))
+    start, why = time.perf_counter(), "" if weights == "auto" else r" \(.*[Rr]efused.*\)"
+    with pytest.raises(WeightsError, match=rf"model.safetensors of timm/convnext_atto.d2_in1k is not in Hugging Face's cache and was not downloaded{why}: .*Backbone\(\)"):
         build_network("timm/convnext_atto", weights)
     assert time.perf_counter() - start < 10
 
@@ -244,3 +248,81 @@ def test_timm_s_hub_cannot_be_reached(weights, tmp_path, monkeypatch):
 def test_timm_has_no_weights(monkeypatch):
     monkeypatch.setattr(room, "_timm_network", lambda *args, **options: SimpleNamespace(pretrained_cfg={}))
     with pytest.raises(WeightsError, match="timm has no pretrained weights for timm/x"): room._fetch_timm("timm/x")
+
+
+# why a download failed
+
+class Refusing(http.server.BaseHTTPRequestHandler):
+    "A proxy that wants a password, or a server that has nothing."
+    def do_CONNECT(self): self.send_error(407, "Proxy Authentication Required")
+    do_HEAD = do_GET = do_CONNECT
+    def log_message(self, *args): pass
+
+
+@pytest.fixture
+def proxy(monkeypatch):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    for name in "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY", "all_proxy":
+        monkeypatch.setenv(name, f"http://127.0.0.1:{server.server_port}")
+    for name in "NO_PROXY", "no_proxy": monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("urllib.request._opener", None)  # which knows the proxies of its first request
+    yield
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "timm/convnext_atto"])
+def test_a_proxy_that_wants_a_password_is_named(arch, cache, proxy, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for endpoint in "https://hub.invalid", "http://hub.invalid":
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
+        with pytest.raises(WeightsError, match=r"407.*; the proxy wants a user and a password, in HTTPS_PROXY=.*Without internet: Backbone\(\)"): build_network(arch, "imagenet")
+
+
+@pytest.mark.parametrize("error, reason", [
+    (urllib.error.URLError(socket.gaierror(-2, "Name or service not known")), "Name or service not known"),
+    (urllib.error.URLError(ssl.SSLCertVerificationError(1, "certificate verify failed")), "certificate verify failed.*SSL_CERT_FILE names"),
+    (urllib.error.HTTPError("http://x", 404, "Not Found", {}, None), "HTTP Error 404: Not Found"), (OSError(28, "No space left on device"), "No space left on device"),
+    (RuntimeError('invalid hash value (expected "f37072fd", got "0")'), "invalid hash value"),
+    (TimeoutError("timed out"), "timed out"), (TimeoutError(), "TimeoutError")], ids=repr)
+def test_the_reason_of_a_failed_download_is_named(error, reason, cache, monkeypatch):
+    def fail(*args, **options): raise error
+    monkeypatch.setattr(RESNET.DEFAULT.__class__, "get_state_dict", fail)
+    with pytest.raises(WeightsError, match=rf"The download failed \(.*{reason}.*\)\. resnet18"): build_network("resnet18", "imagenet")
+
+
+# quantised networks
+
+def quantised(static):
+    torch.backends.quantized.engine = next(engine for engine in torch.backends.quantized.supported_engines if engine != "none")
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)).eval()
+    if not static: return torch.ao.quantization.quantize_dynamic(network, {nn.Linear}, dtype=torch.qint8)
+    network.qconfig = torch.ao.quantization.default_qconfig
+    prepared = torch.ao.quantization.prepare(network)
+    prepared(torch.randn(1, 3, 8, 8))
+    return torch.ao.quantization.convert(prepared)
+
+
+needs_quantisation = pytest.mark.skipif(not hasattr(torch.ao, "quantization"), reason="gone from later versions of PyTorch")
+
+
+@needs_quantisation
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("static", [False, True])
+def test_quantised_networks_are_refused_in_one_sentence(static):
+    with pytest.raises(ValueError, match=r"[04] of Sequential is quantised, and maps need gradients.*pass the network that it was made from"): build_network(quantised(static))
+
+
+@needs_quantisation
+@pytest.mark.filterwarnings("ignore")
+def test_quantised_weights_are_refused_in_one_sentence():
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(WeightsError, match=r"a state dict is quantised \('0.weight' and others\)"): build_network(network, quantised(True).state_dict())
+
+
+def test_states_that_are_no_tensors():
+    class Stateful(nn.Linear):
+        def get_extra_state(self): return {"note": 1}
+        def set_extra_state(self, state): pass
+    assert build_network(nn.Sequential(nn.Flatten(), Stateful(12, 4)))[2] == "as given"
