@@ -11,7 +11,7 @@ __all__ = ['headless', 'as_grid', 'patch_grid', 'network_lock', 'record_activati
 # %% ../nbs/02_layers.ipynb #27fcce50
 import threading
 import warnings
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import is_dataclass
@@ -236,20 +236,63 @@ def _check_graph(
                          "Maps need the gradient of the embedding: take that out of forward, embcam freezes the network itself.")
 
 # %% ../nbs/02_layers.ipynb #c835a2d6
+def _counting(runs: Counter, name: str) -> Callable:
+    "A hook that counts the runs of a layer that return a tensor."
+    def hook(module, args, output): runs[name] += isinstance(output, torch.Tensor)
+    return hook
+
+# %% ../nbs/02_layers.ipynb #b62854dc
+def _reaches_around(
+    network: nn.Module,  # Any network
+    name: str,  # A module that runs more than once
+    runs: int,  # How often, for one image
+    size: int = 224,  # Side of the network's input, pixels
+) -> bool:
+    "Whether an earlier run reaches the embedding in another way than through the last run: then the last grid shows a part only."
+    outputs = []
+
+    def hook(module, args, output):
+        if not isinstance(output, torch.Tensor): return
+        outputs.append(output)
+        return output.detach().clone() if len(outputs) == runs else output.clone()
+    with torch.inference_mode(False), torch.enable_grad():
+        with _set_hooks(network, {name: hook}): embedding = _differentiable(network, random_image(network, size).requires_grad_())
+        earlier = [output for output in outputs[:-1] if output.requires_grad and not torch.equal(output, outputs[-1])]  # twice the same is once
+        if not earlier or not isinstance(embedding, torch.Tensor) or not embedding.requires_grad: return False
+        gradients = torch.autograd.grad(embedding, earlier, random_input(network, *embedding.shape).to(embedding), allow_unused=True)
+    return any(gradient is not None and bool(gradient.any()) for gradient in gradients)
+
+# %% ../nbs/02_layers.ipynb #9c556861
+def _check_runs(
+    network: nn.Module,  # Any network
+    names: Iterable[str],  # Modules with a grid
+    size: int = 224,  # Side of the network's input, pixels
+) -> None:
+    "ValueError for a layer whose last grid shows a part only."
+    runs, names = Counter(), list(names)
+    with torch.inference_mode(), _set_hooks(network, {name: _counting(runs, name) for name in names}): network(random_image(network, size))
+    for name in [name for name in names if runs[name] > 1 and _reaches_around(network, name, runs[name], size)]:
+        raise ValueError(f"{name!r} of {class_name(network)} runs {runs[name]} times for one image, and one map cannot show all of its runs: "
+                         "choose a layer that runs once, or pass a network that looks at an image once.")
+
+# %% ../nbs/02_layers.ipynb #155a783f
 def layers_with_gradient(
     network: nn.Module,  # Any network
     names: Iterable[str],  # Modules with a grid
     grids: dict,  # From `find_grids`
     size: int = 224,  # Side of the network's input, pixels
 ) -> list[str]:  # Those that reach the embedding
-    "Keep the layers whose grid has a part in the embedding."
+    "Keep the layers whose grid has a part in the embedding, and shows all of that part: the grid of the last run, where a layer runs more than once."
+    runs = Counter()
     with torch.inference_mode(False), torch.enable_grad():
         x, layouts = random_image(network, size).requires_grad_(), {name: layout for name, (layout, _) in grids.items()}
-        with record_activations(network, names, layouts, patch_grid(network, (size, size))) as found: output = _differentiable(network, x)
+        counting, patches = {name: _counting(runs, name) for name in names}, patch_grid(network, (size, size))
+        with _set_hooks(network, counting), record_activations(network, names, layouts, patches) as found: output = _differentiable(network, x)
         found = {name: grid for name, grid in found.items() if grid.requires_grad}
         if not found or not output.requires_grad: return []
         gradients = torch.autograd.grad(output, list(found.values()), random_input(network, *output.shape).to(output), allow_unused=True)
-    return [name for name, gradient in zip(found, gradients) if gradient is not None and gradient.any()]
+    reached = [name for name, gradient in zip(found, gradients) if gradient is not None and gradient.any()]
+    return [name for name in reached if runs[name] == 1 or not _reaches_around(network, name, runs[name], size)]
 
 # %% ../nbs/02_layers.ipynb #0713e751
 def find_stages(
@@ -290,9 +333,11 @@ def choose_layers(
     names, own = tuple(stages if wanted is None else [wanted] if isinstance(wanted, str) else wanted), class_name(network)
     if not stages: _check_graph(network, size)
     if not names:
+        _check_runs(network, _blocks(network, grids), size)
         raise ValueError(f"{own} has no layer that can carry a map: name target_layers, use larger images, or check that its embedding depends on the image.")
     _check_grids(network, grids, names, stages)
     others = [name for name in names if name not in stages]
+    if others: _check_runs(network, others, size)
     reached = {*stages, *(layers_with_gradient(network, others, grids, size) if others else ())}
     for name in names:
         what = f"The patch tokens of {name!r} do" if grids[name][0] == "tokens" else f"{name!r} does"
@@ -361,6 +406,7 @@ def choose_pooled(
     names = stages if wanted == "stages" else (wanted,) if isinstance(wanted, str) else tuple(wanted)
     if len(set(names)) < len(names) or not names: raise ValueError(f"pooled={names!r}: name one or more layers, each once.")
     _check_grids(network, grids, names, stages)
+    _check_runs(network, names, size)
     return names
 
 # %% ../nbs/02_layers.ipynb #2549b50f

@@ -283,3 +283,51 @@ def test_batches_are_pooled_image_by_image(vit):
     grids = find_grids(vit, 64)[0]
     pooled, x = PooledStages(vit, ["encoder.layers.encoder_layer_2"], layouts(grids)), torch.randn(3, 3, 64, 64)
     with torch.inference_mode(): assert np.allclose(pooled(x), torch.cat([pooled(row[None]) for row in x]), atol=1e-5)
+
+
+# layers that run more than once
+
+class Shared(nn.Module):
+    "A trunk of two layers that runs as often as `way` asks, a pool and a last layer that run once."
+    def __init__(self, way):
+        super().__init__()
+        torch.manual_seed(0)
+        self.way, self.trunk, self.block = way, nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.ReLU(inplace=True)), nn.Conv2d(6, 6, 3, padding=1)
+        self.act, self.last = nn.ReLU(inplace=True), nn.Conv2d(6, 6, 3, 2, 1)
+
+    def forward(self, x): return self.way(self, x).mean((2, 3))
+
+
+PARTLY = {"mirror": lambda net, x: net.trunk(x) + net.trunk(x.flip(3)).flip(3),
+          "two scales": lambda net, x: net.last(net.trunk(x)) + net.trunk(nn.functional.avg_pool2d(x, 2)),
+          "three": lambda net, x: net.trunk(x) + net.trunk(x.rot90(1, (2, 3))) + net.trunk(x.flip(2))}
+WHOLE = {"in a row": lambda net, x: net.block(net.block(net.trunk(x))), "one activation": lambda net, x: net.act(net.last(net.act(net.block(net.trunk(x))))),
+         "the same twice": lambda net, x: net.trunk(x) + net.trunk(x), "unread": lambda net, x: (net.trunk(x.flip(3)), net.trunk(x))[1]}
+
+
+@pytest.mark.parametrize("name", PARTLY)
+def test_layers_that_show_a_part_are_refused_and_left_out(name):
+    network = Shared(PARTLY[name]).eval()
+    grids = find_grids(network, 32)[0]
+    assert not {"trunk", "trunk.0", "trunk.1"} & {*layers_with_gradient(network, list(grids), grids, 32)}
+    stages = find_stages(network, grids, 32)
+    for layer in "trunk", "trunk.1":
+        with pytest.raises(ValueError, match=f"'{layer}' of Shared runs . times for one image.*choose a layer that runs once"): choose_layers(network, grids, stages, layer, 32)
+    with pytest.raises(ValueError, match="'trunk' of Shared runs"): choose_pooled(network, grids, ["trunk"], 32)
+    if not stages:
+        with pytest.raises(ValueError, match="of Shared runs . times for one image"): choose_layers(network, grids, stages, None, 32)
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_layers_that_run_again_and_show_everything(name):
+    network = Shared(WHOLE[name]).eval()
+    grids = find_grids(network, 32)[0]
+    assert set(layers_with_gradient(network, list(grids), grids, 32)) == {*grids}
+    assert choose_layers(network, grids, find_stages(network, grids, 32), list(grids), 32) == tuple(grids)
+
+
+def test_what_follows_two_looks_carries_the_map():
+    network = Shared(lambda net, x: net.last(net.trunk(x) + net.trunk(x.flip(3)).flip(3))).eval()
+    grids = find_grids(network, 32)[0]
+    assert list(find_stages(network, grids, 32)) == ["last"]
