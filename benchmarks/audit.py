@@ -18,11 +18,13 @@ from PIL import Image
 from sklearn.metrics import average_precision_score
 
 from embcam import Backbone, EmbeddingClassifier, load_folder, make_logos
-from embcam.artefacts import _overlap
-from embcam.audit import audit, audit_explainer, explain_all
-from embcam.classify import logistic_head
-from embcam.data import ImageSet, open_image
-from embcam.suspects import TWIN, find_twins, judge_labels, twin_groups
+from embcam.auditing import audit, find_near_duplicates, group_near_duplicates
+from embcam.auditing.artefacts import _overlap
+from embcam.auditing.atlas import audit_explainer, explain_all
+from embcam.auditing.label_issues import judge_labels
+from embcam.auditing.near_duplicates import TWIN
+from embcam.images import ImageSet, open_image
+from embcam.model import logistic_head
 
 PARTS = ("unmarked", "planted", "labels", "twins", "cost")
 
@@ -75,7 +77,7 @@ def planted(backbone, images, args):
 def labels(backbone, images, args):
     "Average precision of the ranking of planted label errors."
     E, classes, values = backbone.embed(images, progress=False), np.asarray(images.classes), []
-    classifier, groups = fitted(backbone, images), twin_groups(find_twins(E, images.images, progress=False), len(images))
+    classifier, groups = fitted(backbone, images), group_near_duplicates(find_near_duplicates(E, images.images, progress=False), len(images))
     for seed in args.seeds:
         rng, given = np.random.default_rng(seed), images.labels.copy()
         wrong = rng.permutation(len(given))[:round(.03*len(given))]
@@ -105,7 +107,7 @@ def twins(backbone, images, args):
         rng, kinds = np.random.default_rng(seed), ("resized", "recompressed", "shifted")
         sources = rng.permutation(len(images))[:90]
         copies = [altered_copy(open_image(images.images[i]), kinds[k % 3], rng) for k, i in enumerate(sources)]
-        found = find_twins(backbone.embed([*images.images, *copies], progress=False), [*images.images, *copies], progress=False)
+        found = find_near_duplicates(backbone.embed([*images.images, *copies], progress=False), [*images.images, *copies], progress=False)
         pairs = {(int(a), int(b)): s for a, b, s in found.itertuples(index=False)}
         true = {(int(i), len(images) + k): kinds[k % 3] for k, i in enumerate(sources)}
         recall = {kind: np.mean([pair in pairs for pair, other in true.items() if other == kind]) for kind in kinds}

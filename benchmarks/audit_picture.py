@@ -14,7 +14,8 @@ from audit import fitted, plant_mark
 from PIL import Image
 
 from embcam import Backbone, EmbeddingClassifier, load_folder
-from embcam.audit import _artefact_section, _atlas_sections, _label_sections, audit
+from embcam.auditing import audit
+from embcam.auditing.audit_page import _artefact_section, _atlas_sections, _label_sections
 from embcam.figure import new_figure
 
 CROPS, SHOWN, MOST = 6, 3, 200_000  # crops of a feature, images of a suspect, bytes

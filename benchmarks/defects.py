@@ -14,11 +14,11 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from embcam import TOZ, TRR, TZZ, Backbone, EmbeddingClassifier, Explainer, load_folder
-from embcam.cam import EnergyTarget
-from embcam.classify import auc_roc
-from embcam.masking import impute, similarity
-from embcam.metrics import pixel_auc
-from embcam.paper import similarity_table
+from embcam.explanation import similarity_table
+from embcam.judging.metrics import pixel_auc
+from embcam.maps import EnergyTarget
+from embcam.model import auc_roc
+from embcam.ranking import impute, similarity
 
 
 def map_scores(classifier, rankings, images):

@@ -28,8 +28,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torchvision import transforms
 
-from embcam.folders import load_folder
-from embcam.embedding import Backbone
+from embcam.images import load_folder
+from embcam.network import Backbone
 
 HEADS = {"logistic": lambda: make_pipeline(StandardScaler(), LogisticRegression(C=.1, max_iter=2000)), "forest": lambda: RandomForestClassifier(300, random_state=0)}
 
@@ -57,11 +57,11 @@ class Ours:
     def __init__(self, backbone): self.backbone = backbone.uncached()
 
     def prepare(self, files):
-        from embcam.data import open_image
+        from embcam.images import open_image
         return [self.backbone.prepare(open_image(file))[0] for file in files]
 
     def run(self, inputs):
-        from embcam.embedding import _forward
+        from embcam.network.embedding import _forward
         return np.concatenate([_forward(self.backbone, inputs[i:i + 32]) for i in range(0, len(inputs), 32)])
 
     def embed(self, files): return self.backbone.embed(files, progress=False)
@@ -132,7 +132,7 @@ def main():
     parser.add_argument("--out", help="CSV to write; default: print only")
     args = parser.parse_args()
     images = load_folder(args.folder, progress=False)
-    images = images[np.random.default_rng(0).permutation(len(images))[:args.forecasts]]
+    images = images[np.random.default_rng(0).permutation(len(images))[:args.predictions]]
     train, test = np.split(np.arange(len(images)), [len(images)*3//4])
     files = images.images[:args.images]
     backbone, fast = Backbone(pooled=args.pooled), Backbone(pooled=args.pooled, precision="auto")
@@ -154,7 +154,7 @@ def main():
         rows.append({"side": name, "images/s": whole, "ratio": round(float(np.median(times[first][:, 0]/times[name][:, 0])), 2), "prepare/s": prepare, "network/s": run,
                      "cosine": round(float(cosine), 6), **{f"{head}, {kind} head": n for head, both in differ.items() for kind, n in zip(("same", "own"), both)}})
         print(rows[-1], flush=True)
-    table = pd.DataFrame(rows).assign(forecasts=len(test), machine=processor())
+    table = pd.DataFrame(rows).assign(predictions=len(test), machine=processor())
     print(table.iloc[0, -2:].to_dict())
     if args.out: table.to_csv(args.out, index=False)
 

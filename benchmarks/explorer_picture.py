@@ -18,7 +18,7 @@ from playwright.sync_api import sync_playwright
 sys.path.insert(0, str(Path(__file__).parents[1]/"tests"))
 from test_browser import CHROMIUM, FLAGS, READY, environment, write_notebook  # noqa: E402
 
-from embcam.serve import is_listening, server_command, start_server, stop_server  # noqa: E402
+from embcam.explorer.server import is_listening, server_command, start_server, stop_server  # noqa: E402
 
 SOURCE = """from embcam.classify import EmbeddingClassifier
 from embcam.explain import Explainer

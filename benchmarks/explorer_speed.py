@@ -19,12 +19,12 @@ from playwright.sync_api import sync_playwright
 sys.path.insert(0, str(Path(__file__).parents[1]/"tests"))
 from test_browser import CHROMIUM, FLAGS, READY, Page, environment, write_notebook  # noqa: E402
 
-from embcam.classify import EmbeddingClassifier  # noqa: E402
-from embcam.embedding import Backbone  # noqa: E402
-from embcam.explain import Explainer  # noqa: E402
+from embcam.model import EmbeddingClassifier  # noqa: E402
+from embcam.network import Backbone  # noqa: E402
+from embcam.explanation import Explainer  # noqa: E402
 from embcam.explorer import Explorer  # noqa: E402
-from embcam.logos import make_logos  # noqa: E402
-from embcam.serve import is_listening, server_command, start_server, stop_server  # noqa: E402
+from embcam.images import make_logos  # noqa: E402
+from embcam.explorer.server import is_listening, server_command, start_server, stop_server  # noqa: E402
 
 SOURCE = """import sys
 sys.path.insert(0, {here!r})

@@ -11,8 +11,8 @@ import warnings
 import numpy as np
 from pytorch_grad_cam import GradCAM
 
-from embcam.cam import LinearTarget, feature_maps
-from embcam.embedding import Backbone
+from embcam.maps import LinearTarget, feature_maps
+from embcam.network import Backbone
 
 warnings.filterwarnings("ignore", ".*untrained")
 runs = int(sys.argv[1]) if len(sys.argv) > 1 else 5

@@ -16,8 +16,10 @@ import torch
 from pytorch_grad_cam import GradCAM
 
 from embcam import TOZ, TRR, TZZ, Backbone, make_logos
-from embcam.cam import CosineTarget, activation_maps, grid_maps, package_maps
-from embcam.masking import impute
+from embcam.maps import CosineTarget, activation_maps
+from embcam.maps.cam import grid_maps
+from embcam.maps.package import package_maps
+from embcam.ranking import impute
 
 torch.set_num_threads(2)
 warnings.filterwarnings("ignore", ".*untrained weights")

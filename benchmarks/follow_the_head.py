@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 
 from embcam import Backbone, EmbeddingClassifier, Explainer, load_folder, make_logos
-from embcam.baselines import random_control, run_explainer
-from embcam.classify import HEADS, auc_roc
-from embcam.evaluate import _at_double_size, _confident, bootstrap, grid_pointing, _make_mosaic, split_by_hash
-from embcam.metrics import MASK_METRICS
-from embcam.plotting import new_figure, show_map
+from embcam.drawing import show_map
+from embcam.figure import new_figure
+from embcam.judging import MASK_METRICS, bootstrap, grid_pointing, random_control, run_explainer, split_by_hash
+from embcam.judging.pointing import _at_double_size, _confident, _make_mosaic
+from embcam.model import HEADS, auc_roc
 
 METRICS = ("pixel_auc", "pointing_game_15", "mass_accuracy", "average_precision")
 

@@ -12,7 +12,8 @@ from time import perf_counter
 import numpy as np
 
 from embcam import Backbone, EmbeddingClassifier, load_folder, make_logos
-from embcam.classify import HEADS, auc_roc, choose_head, tuned_head
+from embcam.model import HEADS, auc_roc, choose_head
+from embcam.model.heads import tuned_head
 
 
 def main():

@@ -17,10 +17,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from embcam.classify import EmbeddingClassifier, auc_roc, paper_forest
-from embcam.folders import load_folder
-from embcam.embedding import Backbone
-from embcam.logos import make_logos
+from embcam.images import load_folder, make_logos
+from embcam.model import EmbeddingClassifier, auc_roc, paper_forest
+from embcam.network import Backbone
 
 
 def logistic(seed): return make_pipeline(StandardScaler(), LogisticRegression(C=.1, class_weight="balanced", max_iter=2000))

@@ -29,15 +29,13 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from embcam import EmbeddingClassifier, Explainer
-from embcam.baselines import run_explainer
-from embcam.cam import activation_maps
-from embcam.classify import paper_forest
-from embcam.evaluate import bootstrap, split_by_hash
-from embcam.features import jaccard, rank_lime, rank_permutation, rank_shap, ranking_stability
-from embcam.head import Head
-from embcam.metrics import MASK_METRICS
-from embcam.reliability import CONTROLS, REPEATS, correlations, likeness, stability_top
-from embcam.surrogate import _bins_of, _draw_bins, _fit, has_limit, rank_surrogate, scores_within
+from embcam.explanation.reliability import CONTROLS, REPEATS, correlations, likeness, stability_top
+from embcam.judging import MASK_METRICS, bootstrap, run_explainer, split_by_hash
+from embcam.maps import activation_maps
+from embcam.model import paper_forest
+from embcam.ranking import Head, ranking_stability
+from embcam.ranking.rankings import jaccard, rank_lime, rank_permutation, rank_shap
+from embcam.ranking.surrogate import _bins_of, _draw_bins, _fit, has_limit, rank_surrogate, scores_within
 from which_strategy import defective, images_and_backbone
 
 HEADS = dict(forest=paper_forest, svm=lambda: make_pipeline(StandardScaler(), SVC()), boosting=HistGradientBoostingClassifier,
@@ -130,7 +128,7 @@ def as_it_was(explainer, image):
     "Five seeds of LIME, and twenty controls with both of their sides at once."
     ex, c = explainer(image), explainer.classifier
     rankings = [ex.ranking, *(explainer.rank(ex.embedding, ex.label, ex.versus, seed) for seed in range(1, REPEATS))]
-    controls = explainer.spec.by_lot(ex.embedding, ex.target, ex.ranking, len(ex.top), c.head_, CONTROLS, explainer.random_state)
+    controls = explainer.builder.randomised(ex.embedding, ex.target, ex.ranking, len(ex.top), c.head_, CONTROLS, explainer.random_state)
     maps = activation_maps(c.backbone.trace(ex.image), controls, explainer.method)
     return ranking_stability(rankings, stability_top(len(ex.top), ex.ranking)), likeness(correlations(ex.maps, maps))
 

@@ -21,11 +21,12 @@ from time import perf_counter
 import numpy as np
 from PIL import Image
 
-from embcam.classify import HEADS, EmbeddingClassifier
-from embcam.embedding import Backbone
-from embcam.explain import Explainer
-from embcam.logos import make_logos
-from embcam.scale import Ledger, cut_parts, embed_folder, explain_files, list_images, run_parts
+from embcam.explanation import Explainer
+from embcam.images import list_images, make_logos
+from embcam.model import HEADS, EmbeddingClassifier
+from embcam.network import Backbone
+from embcam.scale import embed_folder, explain_files, run_parts
+from embcam.scale.parts import Ledger, cut_parts
 
 LOOP = """import sys
 from embcam.embedding import Backbone

@@ -14,11 +14,10 @@ import numpy as np
 import pandas as pd
 
 from embcam import TOZ, TRR, TZZ, EmbeddingClassifier, Explainer
-from embcam.baselines import Baseline
-from embcam.classify import auc_roc
-from embcam.evaluate import bootstrap, compare, split_by_hash
-from embcam.features import rank_lime
-from embcam.targets import Signed
+from embcam.explanation import Signed
+from embcam.judging import Baseline, bootstrap, compare, split_by_hash
+from embcam.model import auc_roc
+from embcam.ranking.rankings import rank_lime
 
 from which_strategy import arguments, defective, images_and_backbone
 

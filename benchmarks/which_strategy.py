@@ -20,11 +20,11 @@ from scipy.ndimage import gaussian_filter
 from sklearn.base import clone
 
 from embcam import TOZ, TRR, TZZ, Backbone, EmbeddingClassifier, Explainer, load_folder, make_logos
-from embcam.baselines import COSTLY, Baseline, baselines
-from embcam.classify import auc_roc
-from embcam.evaluate import SettingsGrid, bootstrap, compare, split_by_hash
-from embcam.metrics import MASK_METRICS, deletion, insertion, road, sensitivity_n
-from embcam.sanity import input_stability, randomization_test
+from embcam.judging import (MASK_METRICS, Baseline, SettingsGrid, baselines, bootstrap, compare, input_stability, randomization_test,
+                            split_by_hash)
+from embcam.judging.baseline_maps import COSTLY
+from embcam.judging.faithfulness import deletion, insertion, road, sensitivity_n
+from embcam.model import auc_roc
 
 FAITHFUL = {f"{way.__name__}_{fill}": partial(way, fill=fill) for way in (deletion, insertion) for fill in ("mean", "blur")}
 FAITHFUL |= {"road_most": partial(road, first="most"), "road_least": partial(road, first="least"), "sensitivity_n": partial(sensitivity_n, samples=50)}

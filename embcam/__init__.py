@@ -1,9 +1,9 @@
-"Why did my classifier say that, and where in the picture?"
+"Why did my classifier say that, and where in the image?"
 from importlib import import_module
 
-__version__ = "0.2.0"
-_HOMES = {"Backbone": "embedding", "EmbeddingClassifier": "classify", "Explainer": "explain", "Explorer": "explorer", "load_folder": "folders",
-          "make_logos": "logos", "TOZ": "masking", "TZZ": "masking", "TRR": "masking"}
+__version__ = "0.3.0"
+_HOMES = {"Backbone": "network", "EmbeddingClassifier": "model", "Explainer": "explanation", "Explorer": "explorer", "load_folder": "images",
+          "make_logos": "images", "TOZ": "ranking", "TZZ": "ranking", "TRR": "ranking"}
 __all__ = list(_HOMES)
 
 

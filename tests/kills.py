@@ -20,16 +20,15 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-import embcam.baselines
+import embcam.judging
 import embcam.cli
 import embcam.demo
-import embcam.embedding
-import embcam.evaluate
-import embcam.explain
-import embcam.features
-import embcam.paper
-import embcam.serve
-from embcam.logos import make_logos
+import embcam.network.embedding
+import embcam.explanation.making
+import embcam.ranking.selection
+import embcam.explanation.paper
+import embcam.explorer.server
+from embcam.images import make_logos
 
 KILLS, MARK = 10, "embcam-kills-server"
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree", "subprocess.Popen"}
@@ -39,12 +38,12 @@ BEGUN = {".embcam", "comparison.jsonl"}  # an evaluation that is not finished; t
 def make_cheap(home: Path) -> None:
     "Small networks, few baselines, no browser: what is tested here is writing."
     torch.set_num_threads(1)
-    embcam.embedding.Backbone.__init__ = functools.partialmethod(embcam.embedding.Backbone.__init__, size=64)
-    embcam.explain.CONTROLS, embcam.features.mutual_info_classif, embcam.demo.pick_examples = 2, lambda X, *rest, **more: X.var(0), lambda *rest: [0]
-    embcam.baselines.baselines, embcam.evaluate.grid_pointing = lambda *rest: {}, no_game
+    embcam.network.embedding.Backbone.__init__ = functools.partialmethod(embcam.network.embedding.Backbone.__init__, size=64)
+    embcam.explanation.making.CONTROLS, embcam.ranking.selection.mutual_info_classif, embcam.demo.pick_examples = 2, lambda X, *rest, **more: X.var(0), lambda *rest: [0]
+    embcam.judging.baselines, embcam.judging.grid_pointing = lambda *rest: {}, no_game
     embcam.cli._choose_classifier = functools.partial(choose, embcam.cli._choose_classifier)
     embcam.demo.demo_figures = lambda *rest: {f"figure{i}": Figure(figsize=(1, 1)) for i in (3, 4, 5)}
-    embcam.serve.server_command = lambda *rest: [sys.executable, "-c", "import time; time.sleep(9)", f"{MARK}-{home}"]
+    embcam.explorer.server.server_command = lambda *rest: [sys.executable, "-c", "import time; time.sleep(9)", f"{MARK}-{home}"]
     tempfile.tempdir = os.environ["TMPDIR"] = str(home)
 
 

@@ -8,17 +8,19 @@ import pytest
 from PIL import Image
 from sklearn.ensemble import RandomForestClassifier
 
-from embcam.artefacts import _SIDE, blur_out, find_artefacts, pixel_stack
-from embcam.audit import audit, explain_all, audit_explainer, group_explanations
-from embcam.classify import EmbeddingClassifier, logistic_head, svm_head
-from embcam.data import ImageSet
-from embcam.embedding import Backbone
-from embcam.folders import load_folder
-from embcam.serve import groups_in, open_explorer
-from embcam.suspects import find_twins, find_unlike, judge_labels, pixel_similarity, suspect_labels, twin_groups
+from embcam.auditing import audit, find_artefacts, find_label_issues, find_near_duplicates, find_outliers, group_near_duplicates
+from embcam.auditing.artefacts import _SIDE, blur_out, pixel_stack
+from embcam.auditing.atlas import audit_explainer, explain_all, group_explanations
+from embcam.auditing.label_issues import judge_labels
+from embcam.auditing.near_duplicates import pixel_similarity
+from embcam.explorer import open_explorer
+from embcam.explorer.server import groups_in
+from embcam.images import ImageSet, load_folder
+from embcam.model import EmbeddingClassifier, logistic_head, svm_head
+from embcam.network import Backbone
 
-PARTS = {"artefacts": ["class", "pictures", "box", "features", "auc_with", "auc_without"], "labels": ["picture", "given", "likely", "score"],
-         "twins": ["pictures", "similarity", "across_split"], "unlike": ["picture", "distance"], "atlas": ["feature", "name", "pictures"]}
+PARTS = {"artefacts": ["class", "images", "box", "features", "auc_with", "auc_without"], "labels": ["image", "given", "likely", "score"],
+         "twins": ["images", "similarity", "across_split"], "unlike": ["image", "distance"], "atlas": ["feature", "name", "images"]}
 
 
 def draw(n, seed=0, marked=()):
@@ -47,7 +49,7 @@ def test_any_head(backbone, head, n, tmp_path):
     record = json.loads((out/"audit.json").read_text())
     assert {part: list(PARTS[part]) for part in record} == PARTS
     for part, rows in record.items(): assert all(list(row) == PARTS[part] for row in rows)
-    assert len(found.pictures) == 30 and found.strategies["images"].sum() == 30
+    assert len(found.table) == 30 and found.strategies["images"].sum() == 30
     text = (out/"index.html").read_text()
     assert "<script" not in text and 'src="http' not in text
     assert ("gives no probabilities" in repr(found)) == (found.classifier.head_.score_kind != "probability")
@@ -100,7 +102,7 @@ def test_few_images_and_one_class(backbone):
     found = audit(classifier, one, progress=False)
     assert "are of one class, dark" in repr(found) and found.labels.empty and found.artefacts.empty
     single = audit(classifier, images[[3]], progress=False)
-    assert len(single.pictures) == 1 and single.twins.empty
+    assert len(single.table) == 1 and single.twins.empty
 
 
 def test_classes_that_the_model_does_not_know(backbone):
@@ -118,7 +120,7 @@ def test_images_without_labels(backbone):
 def test_goes_on_where_it_was_stopped(backbone, tmp_path, monkeypatch):
     images, calls = draw(24), []
     classifier = fitted(backbone, images)
-    import embcam.audit as room
+    from embcam.auditing import atlas as room
     one = room._explain_one
 
     def stopping(explainer, source):
@@ -193,7 +195,7 @@ def test_blur_out_at_the_rim(box):
 
 def test_suspects_need_confidence():
     scores = np.array([[.6, .4]]*5 + [[.45, .55]]*5)
-    found = suspect_labels(scores, ["a"]*5 + ["b"]*4 + ["a"])
+    found = find_label_issues(scores, ["a"]*5 + ["b"]*4 + ["a"])
     assert found["position"][0] == 9 and found["suspect"].sum() <= 1
 
 
@@ -209,14 +211,14 @@ def test_twins_of_twins_and_flat_images(backbone):
     images = draw(12).images
     flat = [np.full((32, 32, 3), v, np.uint8) for v in (0, 0, 255)]
     every = [*images, np.roll(images[0], 3, 1), np.roll(images[0], 3, 0), *flat]
-    twins = find_twins(backbone.embed(every, progress=False), every, progress=False)
-    groups = twin_groups(twins, len(every))
+    twins = find_near_duplicates(backbone.embed(every, progress=False), every, progress=False)
+    groups = group_near_duplicates(twins, len(every))
     assert groups[0] == groups[12] == groups[13] and groups[14] == groups[15] != groups[16]
     assert pixel_similarity(np.zeros((64, 64)), np.full((64, 64), 255.)) == 0
-    assert find_twins(np.zeros((1, 3)), images[:1], progress=False).empty
+    assert find_near_duplicates(np.zeros((1, 3)), images[:1], progress=False).empty
 
 
-def test_unlike_needs_three(): assert find_unlike(np.zeros((2, 3)), np.arange(2)).empty
+def test_unlike_needs_three(): assert find_outliers(np.zeros((2, 3)), np.arange(2)).empty
 
 
 def test_few_explanations_are_one_strategy():

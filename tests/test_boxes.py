@@ -4,7 +4,8 @@ import json
 import numpy as np
 import pytest
 
-from embcam.boxes import Place, boxes_on_mask, coco_record, relevance_mask, relevance_places, run_lengths
+from embcam.maps import Place, boxes_on_mask, coco_record, relevance_mask, relevance_places
+from embcam.maps.boxes import run_lengths
 
 
 @pytest.fixture

@@ -23,10 +23,10 @@ from PIL import Image
 from playwright.sync_api import Error, sync_playwright
 
 from embcam import cli
-from embcam.classify import EmbeddingClassifier
-from embcam.embedding import Backbone
-from embcam.logos import make_logos
-from embcam.serve import is_listening, server_command, start_server, stop_server
+from embcam.explorer.server import is_listening, server_command, start_server, stop_server
+from embcam.images import make_logos
+from embcam.model import EmbeddingClassifier
+from embcam.network import Backbone
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "/usr/bin/chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
@@ -61,7 +61,7 @@ def prepare(home: Path) -> None:
     for i, image in enumerate(test.images): Image.fromarray(image).save(home/"photos"/f"{i:02}.png")
     (home/"photos"/"07-broken.png").write_bytes(b"no image")
     (home/"audit").mkdir()
-    (home/"audit"/"audit.json").write_text(json.dumps(dict(artefacts=[], labels=[dict(picture="05.png"), dict(picture="02.png")], twins=[], unlike=[], atlas=[])))
+    (home/"audit"/"audit.json").write_text(json.dumps(dict(artefacts=[], labels=[dict(image="05.png"), dict(image="02.png")], twins=[], unlike=[], atlas=[])))
     write_notebook(home/"explorer.ipynb", SOURCE.format(model=str(home/"model")))
 
 

@@ -14,10 +14,13 @@ import torch
 from torch import nn
 from torchvision.models import VisionTransformer
 
-from embcam.cam import (CAM_METHODS, CosineTarget, EnergyTarget, LayerMaps, LinearTarget, activation_maps, combine, evidence, feature_maps,
-                        grid_maps, heat, layer_gradients, package_maps, _weighted_sum)
-from embcam.embedding import Backbone
-from embcam.layers import headless
+from embcam.maps import CAM_METHODS, CosineTarget, EnergyTarget, LayerMaps, LinearTarget, activation_maps, feature_maps
+from embcam.maps.cam import grid_maps
+from embcam.maps.layer_maps import combine, evidence, heat
+from embcam.maps.methods import _weighted_sum, layer_gradients
+from embcam.maps.package import package_maps
+from embcam.network import Backbone
+from embcam.network.layers import headless
 
 IMAGE = np.kron(np.random.default_rng(0).integers(0, 256, (9, 7, 3)), np.ones((10, 10, 1))).astype(np.uint8)  # coloured squares
 

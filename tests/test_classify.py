@@ -22,9 +22,9 @@ from sklearn.semi_supervised import LabelPropagation, LabelSpreading, SelfTraini
 from sklearn.svm import SVC, LinearSVC, OneClassSVM
 
 from embcam import Backbone, EmbeddingClassifier, Explainer
-from embcam.data import ImageSet, check_labels
-from embcam.evaluate import grid_pointing
-from embcam.sanity import shuffled_labels
+from embcam.images import ImageSet
+from embcam.images.sets import check_labels
+from embcam.judging import grid_pointing, shuffled_labels
 
 rng = np.random.default_rng(0)
 IMAGES = [np.uint8(np.clip(rng.normal(90 + 60*(i % 2), 30, (48, 48, 3)), 0, 255)) for i in range(24)]
@@ -120,7 +120,7 @@ HEADS = {"forest": None, "threshold": FixedThresholdClassifier(LogisticRegressio
 @pytest.mark.parametrize("name", HEADS)
 def test_one_forecast_everywhere(backbone, E, name, tmp_path):
     clf = EmbeddingClassifier(backbone, HEADS[name], 8, progress=False).fit(E, LABELS)
-    found, scores = clf.forecasts(E), clf.scores(E)
+    found, scores = clf.predictions(E), clf.scores(E)
     assert [f.label for f in found] == clf.predict(E).tolist() == clf.head_.predict(E)
     for f, row in zip(found, scores):
         k = clf.classes_.tolist().index(f.label)
@@ -129,12 +129,12 @@ def test_one_forecast_everywhere(backbone, E, name, tmp_path):
     assert bool(against) == (name == "threshold")
     i = against[0] if against else 0
     ex = Explainer(clf, samples=200)(IMAGES[i])
-    assert ex.prediction == found[i].label and ex.forecast.margin == pytest.approx(ex.trust.margin) == pytest.approx(found[i].margin, abs=1e-5)
+    assert ex.prediction == found[i].label and ex.predicted.margin == pytest.approx(ex.trust.margin) == pytest.approx(found[i].margin, abs=1e-5)
     assert ex.summary.startswith(f"{found[i].label} ({found[i].score:.0%}")
     assert any("against its scores" in note for note in ex.notes()) == bool(against)
     assert clf.head_.score_kind == {"squashed": "squashed margin", "ridge": "squashed margin", "hinge": "squashed margin", "hard votes": "vote"}.get(name, "probability")
     loaded = EmbeddingClassifier.load(clf.save(tmp_path/"model"), backbone=backbone)
-    assert loaded.forecasts(E) == found
+    assert loaded.predictions(E) == found
 
 
 @pytest.mark.parametrize("name", ["forest", "hard votes", "weights"])

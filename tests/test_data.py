@@ -12,9 +12,9 @@ from PIL import Image, ImageOps
 from tifffile import imwrite
 
 from embcam import Backbone, EmbeddingClassifier, load_folder
-from embcam.data import ImageSet
-from embcam.folders import image_files
-from embcam.pixels import ImageError, _turned, bits_in_use, is_wide, open_image, open_mask
+from embcam.images import ImageError, ImageSet, open_image, open_mask
+from embcam.images.folders import image_files
+from embcam.images.pixels import _turned, bits_in_use, is_wide
 
 GREY = (np.arange(24*36).reshape(24, 36)*4095//(24*36 - 1)).astype(np.uint16)  # 12 bits
 COLOUR = np.stack([GREY, GREY[::-1], GREY[:, ::-1]], -1)

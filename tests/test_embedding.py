@@ -14,9 +14,9 @@ from sklearn.base import BaseEstimator, clone
 from torch import nn
 from torchvision.models import VisionTransformer
 
-from embcam.embedding import Backbone, DiskCache, Frame, Trace, _prefetch
-from embcam.layers import PooledStages, as_grid, headless, patch_grid, record_activations
-from embcam.weights import WeightsError
+from embcam.network import Backbone, DiskCache, Frame, Trace, WeightsError
+from embcam.network.cache import _prefetch
+from embcam.network.layers import PooledStages, as_grid, headless, patch_grid, record_activations
 
 IMAGE = np.kron(np.random.default_rng(0).integers(0, 256, (9, 7, 3)), np.ones((10, 10, 1))).astype(np.uint8)  # coloured squares
 IMAGES = [IMAGE, IMAGE[::-1].copy(), 255 - IMAGE]

@@ -8,13 +8,15 @@ import pandas as pd
 import pytest
 from sklearn.ensemble import RandomForestClassifier
 
-from embcam.baselines import Baseline, MapResult, random_control
-from embcam.classify import EmbeddingClassifier, logistic_head
-from embcam.embedding import Backbone
-from embcam.evaluate import SettingsGrid, bootstrap, compare, fingerprint, grid_pointing, split_by_hash
-from embcam.explain import Explainer
-from embcam.logos import make_logos
-from embcam.metrics import deletion, pixel_auc, pointing_game
+from embcam.explanation import Explainer
+from embcam.images import make_logos
+from embcam.judging import Baseline, SettingsGrid, bootstrap, compare, grid_pointing, random_control, split_by_hash
+from embcam.judging.comparison import fingerprint
+from embcam.judging.cost import MapResult
+from embcam.judging.faithfulness import deletion
+from embcam.judging.metrics import pixel_auc, pointing_game
+from embcam.model import EmbeddingClassifier, logistic_head
+from embcam.network import Backbone
 
 SIZE = 64
 

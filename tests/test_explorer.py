@@ -19,21 +19,18 @@ from fastcore.test import test_eq as equal
 from PIL import Image
 from sklearn.ensemble import RandomForestClassifier
 
-from embcam import cards, explorer
-from embcam.cam import EnergyTarget, LinearTarget, activation_maps
-from embcam.cards import AUTO, draw_feature, filter_images, make_knobs, panel_words
-from embcam.classify import HEADS, EmbeddingClassifier
-from embcam.data import ImageSet, open_image
-from embcam.folders import load_folder
-from embcam.embedding import Backbone
-from embcam.explain import Explainer
-from embcam.explorer import Explorer
-from embcam.features import RANKINGS, Ranking
-from embcam.logos import make_logos
-from embcam.plotting import encode_image
-from embcam.serve import explorer_notebook, images_in, open_explorer, serve, server_command, split_training
-from embcam.session import ANSWERS, LINEAR, LinearMaps, Rankings, Session, Sessions
-from embcam.view import View, apply_edit, as_python, color_limits, draw_view, explain_view, explainer_for, switch_features
+from embcam.explorer import cards, page as explorer
+from embcam.explanation import Explainer
+from embcam.explorer import Explorer, View, explain_view, open_explorer, serve
+from embcam.explorer.cards import AUTO, draw_feature, filter_images, make_knobs, panel_words
+from embcam.explorer.server import explorer_notebook, images_in, server_command, split_training
+from embcam.explorer.session import ANSWERS, LINEAR, LinearMaps, Rankings, Session, Sessions
+from embcam.explorer.view import apply_edit, as_python, color_limits, draw_view, explainer_for, switch_features
+from embcam.images import ImageSet, encode_image, load_folder, make_logos, open_image
+from embcam.maps import EnergyTarget, LinearTarget, activation_maps
+from embcam.model import HEADS, EmbeddingClassifier
+from embcam.network import Backbone
+from embcam.ranking import RANKINGS, Ranking
 
 
 @pytest.fixture(scope="module")

@@ -12,16 +12,14 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from embcam import embedding as room
-from embcam import fast as fast_room
-from embcam.baselines import count_passes
-from embcam.classify import EmbeddingClassifier
-from embcam.embedding import Backbone
-from embcam.explain import Explainer
-from embcam.fast import choose_precision, fast_network
-from embcam.files import ModelError
-from embcam.logos import make_logos
-from embcam.weights import weights_hash
+from embcam.network import embedding as room, fast as fast_room
+from embcam.explanation import Explainer
+from embcam.images import make_logos
+from embcam.judging.cost import count_passes
+from embcam.model import EmbeddingClassifier, ModelError
+from embcam.network import Backbone
+from embcam.network.checkpoints import weights_hash
+from embcam.network.fast import choose_precision, fast_network
 
 IMAGES = list(np.random.default_rng(0).integers(0, 256, (3, 60, 50, 3)).astype(np.uint8))
 
@@ -137,9 +135,9 @@ def test_one_forecast_in_bfloat16(estimator, logos):
     train, test = logos
     backbone = Backbone(size=64, pooled="stages", precision="bfloat16")
     clf = EmbeddingClassifier(backbone, estimator, progress=False).fit(train)
-    explain, forecasts = Explainer(clf), clf.predict(test)
+    explain, predictions = Explainer(clf), clf.predict(test)
     alone = EmbeddingClassifier.from_fitted(backbone.uncached(), clf.estimator_, clf.selected_, clf.background_, clf.labels_, clf.classes_)
-    for image, label, p in zip(test.images, forecasts, clf.predict_proba(test)):
+    for image, label, p in zip(test.images, predictions, clf.predict_proba(test)):
         ex = explain(image)
         assert ex.prediction == label == alone.predict([image])[0] and np.allclose(list(ex.probabilities.values()), p, atol=1e-6)
     E, exact = backbone.embed(test, progress=False), Backbone(size=64, pooled="stages").embed(test, progress=False)

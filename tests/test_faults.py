@@ -11,10 +11,10 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
 import embcam.cli
-from embcam.classify import EmbeddingClassifier
-from embcam.embedding import Backbone
-from embcam.evaluate import as_metrics
-from embcam.logos import make_logos
+from embcam.images import make_logos
+from embcam.judging.comparison import as_metrics
+from embcam.model import EmbeddingClassifier
+from embcam.network import Backbone
 
 
 class Foreign(LogisticRegression): "Stands in a module that can be imported, but is none of scikit-learn's."
@@ -79,7 +79,7 @@ def test_full_disk_under_the_cache(home, tmp_path, run):
 
 
 def test_an_evaluation_goes_on_when_there_is_space_again(home, tmp_path, run, monkeypatch):
-    monkeypatch.setattr("embcam.baselines.baselines", lambda *rest: {})
+    monkeypatch.setattr("embcam.judging.baselines", lambda *rest: {})
     argv = commands(home, tmp_path/"out")["evaluate"]
     for size in 100, 2000:
         lines = run(*argv, size=size)

@@ -12,9 +12,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
-from embcam.features import (EFFECTS, RANKINGS, Ranking, absent_features, add_effects, check_options, feature_count, is_stochastic, jaccard, rank_exact,
-                             rank_features, rank_lime, ranking_stability, select_features)
-from embcam.head import Head
+from embcam.ranking import EFFECTS, RANKINGS, Head, Ranking, absent_features, add_effects, rank_features, ranking_stability, select_features
+from embcam.ranking.rankings import check_options, jaccard, rank_exact, rank_lime
+from embcam.ranking.selection import feature_count
+from embcam.ranking.stability import is_stochastic
 
 RNG = np.random.default_rng(0)
 E = np.abs(RNG.normal(size=(150, 14))).astype(np.float32)

@@ -32,8 +32,10 @@ from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier, export_graphviz
 from sklearn.utils import all_estimators
 
-from embcam.embedding import DiskCache
-from embcam.files import ModelError, WriteError, atomic_file, atomic_folder, check_parent, check_writable, is_trusted, pack_estimator, read_model, sweep, write_model
+from embcam.files import WriteError, atomic_file, atomic_folder, check_parent, check_writable, sweep
+from embcam.model import ModelError
+from embcam.model.model_files import is_trusted, pack_estimator, read_model, write_model
+from embcam.network import DiskCache
 
 rng = np.random.default_rng(0)
 X = rng.random((60, 8))

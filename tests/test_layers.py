@@ -13,8 +13,8 @@ from timm.models import create_model
 from torch import nn
 from torchvision.models import VisionTransformer
 
-from embcam.layers import (PooledStages, as_grid, choose_layers, choose_pooled, find_grids, find_stages, headless, input_stride, layers_with_gradient,
-                           like_network, network_lock, patch_grid, random_input, record_activations)
+from embcam.network.layers import (PooledStages, as_grid, choose_layers, choose_pooled, find_grids, find_stages, headless, input_stride,
+                                   layers_with_gradient, like_network, network_lock, patch_grid, random_input, record_activations)
 
 
 def build(name): return headless(torchvision.models.get_model(name)).eval()

@@ -2,7 +2,8 @@
 import numpy as np
 import pytest
 
-from embcam.masking import STRATEGIES, TOZ, TRR, TZZ, ImputationStrategy, as_strategy, impute, similarity
+from embcam.ranking import TOZ, TRR, TZZ, ImputationStrategy, impute, similarity
+from embcam.ranking.masking import STRATEGIES, as_strategy
 
 E = np.random.default_rng(42).random(20).astype(np.float32)
 SELECTED = np.array([3, 9, 1, 12])

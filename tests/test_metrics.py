@@ -9,12 +9,13 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.svm import SVC
 from torch import nn
 
-from embcam.classify import EmbeddingClassifier
-from embcam.embedding import Backbone
-from embcam.features import Ranking
-from embcam.metrics import (FAITHFULNESS, IMPUTERS, LOW_IS_GOOD, MASK_METRICS, METRICS, average_precision, best_iou, deletion, embedding_deletion,
-                            impute_pixels, insertion, pixel_auc, pointing_game, rank_accuracy, removal_curve, road, score_images, sensitivity_n,
-                            superpixels, to_input_resolution)
+from embcam.judging import FAITHFULNESS, MASK_METRICS, METRICS, embedding_deletion
+from embcam.judging.faithfulness import LOW_IS_GOOD, deletion, insertion, removal_curve, road, score_images, sensitivity_n
+from embcam.judging.metrics import average_precision, best_iou, pixel_auc, pointing_game, rank_accuracy
+from embcam.judging.removal import IMPUTERS, impute_pixels, superpixels, to_input_resolution
+from embcam.model import EmbeddingClassifier
+from embcam.network import Backbone
+from embcam.ranking import Ranking
 
 AREA = np.zeros((40, 40), bool)
 AREA[10:20, 10:26] = True  # a tenth of the image

@@ -18,9 +18,11 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from embcam.embedding import Backbone
-from embcam.layers import AdaptedNetwork, PooledStages
-from embcam.weights import WeightsError, build_network, copy_network, read_weights, weights_hash
+from embcam.network import Backbone, WeightsError, build_network
+from embcam.network.adapt import AdaptedNetwork
+from embcam.network.checkpoints import read_weights, weights_hash
+from embcam.network.layers import PooledStages
+from embcam.network.weights import copy_network
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (50, 40, 3)).astype(np.uint8)
 

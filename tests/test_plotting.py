@@ -3,9 +3,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from embcam.drawing import annotate, explanation_figure, mask_outline, overlay, ranking_bars, show_map
+from embcam.drawing.plotting import map_rows
 from embcam.figure import figure_jpeg, new_figure
-from embcam.plotting import (annotate, encode_image, explanation_figure, map_rows, mask_outline,
-                             overlay, ranking_bars, resize, show_map, thumbnail)
+from embcam.images import encode_image, resize, thumbnail
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(0, 256, (40, 60, 3), np.uint8)

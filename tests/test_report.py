@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from markupsafe import Markup
 
-from embcam.report import _LISTED, bar, comparison_page, explanation_page, image_tag, index_page, page, table
+from embcam.drawing.pages import _LISTED, bar, comparison_page, explanation_page, image_tag, index_page, page, table
 
 IMAGE = np.zeros((8, 8, 3), np.uint8)
 EVIL = "<script>alert('\"&')</script>"

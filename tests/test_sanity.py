@@ -3,12 +3,12 @@ import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestClassifier
 
-from embcam.baselines import Baseline
-from embcam.classify import EmbeddingClassifier
-from embcam.embedding import Backbone
-from embcam.explain import Explainer
-from embcam.logos import make_logos
-from embcam.sanity import input_stability, map_similarity, perturbations, randomised_layers, randomization_test, shuffled_labels
+from embcam.explanation import Explainer
+from embcam.images import make_logos
+from embcam.judging import Baseline, input_stability, randomization_test, shuffled_labels
+from embcam.judging.sanity import map_similarity, perturbations, randomised_layers
+from embcam.model import EmbeddingClassifier
+from embcam.network import Backbone
 
 
 @pytest.fixture(scope="module")

@@ -14,15 +14,14 @@ import pytest
 import torch
 from PIL import Image
 
-from embcam.classify import EmbeddingClassifier
 from embcam.cli import main
-from embcam.data import open_image
-from embcam.embedding import Backbone
-from embcam.explain import Explainer
+from embcam.explanation import Explainer
 from embcam.files import _held
-from embcam.logos import make_logos
-from embcam.scale import _embed_padded, _shown_size, embed_folder, explain_files, list_images
-from embcam.tables import load_table
+from embcam.images import list_images, make_logos, open_image
+from embcam.model import EmbeddingClassifier, load_table
+from embcam.network import Backbone
+from embcam.scale import embed_folder, explain_files
+from embcam.scale.embed_table import _embed_padded, _shown_size
 
 SMALL = dict(size=64, pooled="stages", cache=False)
 DATA, ERRORS = "embeddings.parquet", "errors.parquet"
@@ -49,7 +48,7 @@ def backbone(): return Backbone(**SMALL)
 def classifier(backbone, logos): return EmbeddingClassifier(backbone, progress=False).fit(logos)
 
 
-def rows(out, name=DATA): return pd.read_parquet(Path(out)/name).sort_values("picture").reset_index(drop=True)
+def rows(out, name=DATA): return pd.read_parquet(Path(out)/name).sort_values("image").reset_index(drop=True)
 
 
 def same(a, b) -> bool:
@@ -136,11 +135,11 @@ def test_columns(photos, tmp_path, classifier):
     ledger = embed(photos, tmp_path/"out", classifier)
     found = rows(tmp_path/"out")
     assert (ledger.now, len(found)) == (60, 60)
-    assert list(found) == ["picture", "label", "sha256", "width", "height", "embedding", "forecast", "probabilities", "margin", "distance", "percentile"]
+    assert list(found) == ["image", "label", "sha256", "width", "height", "embedding", "prediction", "probabilities", "margin", "distance", "percentile"]
     E = np.stack(found.embedding)
-    assert (found.forecast == classifier.predict(E)).all()
+    assert (found.prediction == classifier.predict(E)).all()
     assert np.array_equal([list(p.values()) for p in found.probabilities], classifier.scores(E))
-    ex = Explainer(classifier)(photos/found.picture[7])
+    ex = Explainer(classifier)(photos/found.image[7])
     assert found.distance[7] == pytest.approx(ex.trust.distance, rel=1e-4) and found.margin[7] == pytest.approx(ex.trust.margin, abs=1e-6)
 
 
@@ -152,12 +151,12 @@ def test_broken_images_are_listed_and_tried_again(photos, tmp_path, backbone):
     (photos/"gone.png").symlink_to(tmp_path/"nowhere")
     ledger = embed(photos, tmp_path/"out", backbone)
     errors = rows(tmp_path/"out", ERRORS)
-    assert (ledger.now, list(errors.picture)) == (58, sorted([names[0], names[1], "gone.png"]))
+    assert (ledger.now, list(errors.image)) == (58, sorted([names[0], names[1], "gone.png"]))
     assert errors.reason.str.len().min() > 10 and not errors.reason.str.contains(str(photos)).any()
     (photos/names[0]).write_bytes(good)
     (photos/names[1]).unlink(), (photos/"gone.png").unlink()
     assert embed(photos, tmp_path/"out", backbone).now == 1
-    assert not (tmp_path/"out"/ERRORS).exists() and names[0] in set(rows(tmp_path/"out").picture)
+    assert not (tmp_path/"out"/ERRORS).exists() and names[0] in set(rows(tmp_path/"out").image)
 
 
 def test_a_folder_of_broken_images(tmp_path, backbone):
@@ -200,7 +199,7 @@ class Stop(Exception): pass
 
 def test_an_interrupted_run_is_the_same_in_the_end(photos, tmp_path, backbone, monkeypatch):
     embed(photos, tmp_path/"whole", backbone)
-    import embcam.scale as scale
+    from embcam.scale import embed_table as scale
     write, calls = scale._write_part, []
 
     def failing(*arguments):
@@ -254,8 +253,8 @@ def test_explanations_without_pages(photos, tmp_path, classifier):
     assert (ledger.before, ledger.now) == (4, 3)
     found = rows(out, "explanations.parquet")
     ex = explainer(files[2][1], name=files[2][0])
-    row = found[found.picture == files[2][0]].iloc[0]
-    assert row.forecast == ex.prediction and row.evidence == pytest.approx(ex.evidence) and [r["feature"] for r in row.ranking] == ex.ranking.features.tolist()
+    row = found[found.image == files[2][0]].iloc[0]
+    assert row.prediction == ex.prediction and row.evidence == pytest.approx(ex.evidence) and [r["feature"] for r in row.ranking] == ex.ranking.features.tolist()
     drawn = np.asarray(Image.open(io.BytesIO(row.maps["combined"])))
     assert np.array_equal(drawn, np.round(255*ex.maps.limited(240)["combined"]).astype(np.uint8))
     page = json.loads((out/"pages"/row.pages).read_text()[len("pages("):-1])[row.sha256]
@@ -270,7 +269,7 @@ def test_training_on_a_table(photos, tmp_path, backbone, load):
     embed(photos, tmp_path/"out", backbone)
     found = rows(tmp_path/"out")
     clf = EmbeddingClassifier(backbone, progress=False).fit(load(tmp_path/"out"/DATA))
-    assert len(clf.names_) == 60 and sorted(clf.names_) == sorted(found.picture)
+    assert len(clf.names_) == 60 and sorted(clf.names_) == sorted(found.image)
     assert np.array_equal(np.sort(clf.background_[:, 0]), np.sort(np.stack(found.embedding)[:, 0]))
     model = clf.save(tmp_path/"model")
     assert np.array_equal(EmbeddingClassifier.load(model).scores(np.stack(found.embedding)), clf.scores(np.stack(found.embedding)))
@@ -322,7 +321,7 @@ class Deadly:
 
 
 def test_kill_of_a_worker(two_cores, photos, tmp_path, backbone, monkeypatch):
-    import embcam.scale as scale
+    from embcam.scale import parts as scale
     on_ray = scale._on_ray
     monkeypatch.setattr(scale, "_on_ray", lambda work, *rest: on_ray(Deadly(work, tmp_path/"killed"), *rest))
     assert embed(photos, tmp_path/"out", backbone, engine="ray", workers=2).now == 60
@@ -348,7 +347,7 @@ def test_loss_of_a_node(ray, photos, tmp_path, backbone, monkeypatch):
     cluster = Cluster(initialize_head=True, head_node_args=dict(num_cpus=1, include_dashboard=False))
     second = cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
-    import embcam.scale as scale
+    from embcam.scale import embed_table as scale
     run, left = scale.run_parts, [second]
 
     def losing(*arguments, **options):

