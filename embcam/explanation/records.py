@@ -17,8 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..drawing.pages import prediction_words
 from .builders import as_builder
 from .reliability import Trust
-from ..maps import CosineTarget, LayerMaps, Place, feature_maps, relevance_mask, relevance_places
-from ..maps.package import check_method
+from ..maps import CosineTarget, LayerMaps, Place, as_method, feature_maps, relevance_mask, relevance_places
 from ..model import EmbeddingClassifier
 from ..ranking import RANKINGS, Prediction, Ranking, absent_features, rank_features
 from ..ranking.rankings import auto_ranking, sampling_options
@@ -149,7 +148,7 @@ class Explainer:
 def _check_explainer(explainer: Explainer) -> None:
     "ValueError for a setting that is none."
     check_is_fitted(explainer.classifier, "estimator_")
-    if explainer.method != "cells": check_method(explainer.method)
+    as_method(explainer.method)
     as_builder(explainer.target)
     ranking, top, samples = explainer.ranking, explainer.top, explainer.samples
     if isinstance(ranking, str) and ranking not in ("auto", *RANKINGS, "mutual information"):

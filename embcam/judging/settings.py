@@ -13,7 +13,7 @@ import numpy as np
 from ..explanation import Explainer
 from ..explanation.builders import as_builder
 from .cost import MapResult, count_passes
-from ..maps import CAM_METHODS, LayerMaps
+from ..maps import GRADIENT_METHODS, LayerMaps
 from ..maps.cam import left_out_layers, vector_maps
 
 # %% ../../nbs/6_judging/07_settings.ipynb #762a17c0
@@ -25,10 +25,10 @@ class SettingsGrid:
         explainer: Explainer,  # Its classifier, ranking and seed are used
         targets: Sequence = ("signed", "TOZ", "TZZ", "TRR"),  # As for an Explainer
         tops: Sequence[int | None] = (1, 3, 5, 7, 13, None),  # Numbers of top features; None: all K
-        methods: Sequence[str] = tuple(CAM_METHODS),  # Keys of CAM_METHODS
+        methods: Sequence[str] = GRADIENT_METHODS,  # In GRADIENT_METHODS
     ):
-        if unknown := [method for method in methods if method not in CAM_METHODS]:
-            raise ValueError(f"method={unknown[0]!r}: a grid knows {', '.join(map(repr, CAM_METHODS))}.")
+        if unknown := [method for method in methods if method not in GRADIENT_METHODS]:
+            raise ValueError(f"method={unknown[0]!r}: a grid knows {', '.join(map(repr, GRADIENT_METHODS))}.")
         self.explainer, self.classifier, self.methods = explainer, explainer.classifier, tuple(methods)
         own = len(self.classifier.selected_)
         self.settings = [(as_builder(target), own if top is None else top, "K" if top is None else str(top))

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from ..images import resize
 from .cells import cell_evidence, gate
-from .layer_maps import LayerMaps, evidence
-from .methods import CAM_METHODS, _GATED, _ONE_SIDED, hirescam, layer_gradients
-from .package import package_maps
+from .layer_maps import LayerMaps
+from .methods import CAM_METHODS, hirescam, layer_gradients
+from .package import as_method, package_maps
 from .targets import LinearTarget, Target
 from ..network import Trace
 
@@ -34,21 +34,23 @@ def _gates(
     if trace.pooled: found = [cell_evidence(trace, v, origin) for v, origin in zip(vectors, origins)]
     else:
         last = list(trace.activations)[-1]
-        found = hirescam(trace.activations[last][0].detach().float(), layer_gradients(trace, vectors)[last]).cpu().numpy()
+        activations = trace.activations[last][0].detach().float()
+        found = hirescam(activations, layer_gradients(trace, vectors)[last]).cpu().numpy()
     return [gate(evidence, trace.frame.size[0]) for evidence in found]
 
 
 def _gated(maps: Tensor, gates: list[np.ndarray], origins: Sequence) -> Tensor:
     "Raw maps (T, gh, gw) times their gates, resampled to the layer's grid."
     small = [resize(np.asarray(g, np.float32), tuple(maps.shape[1:])) for g in gates]
-    rest = [0. if origin is not None and not g.any() else _REST for g, origin in zip(gates, origins)]  # nothing speaks for it: an empty map
-    return maps.clamp(min=0)*(torch.as_tensor(np.stack(small)) + torch.tensor(rest)[:, None, None]).to(maps)
+    empty = [origin is not None and not g.any() for g, origin in zip(gates, origins)]  # nothing speaks for the target
+    rest = torch.tensor([0. if nothing else _REST for nothing in empty])[:, None, None]
+    return maps.clamp(min=0)*(torch.as_tensor(np.stack(small)) + rest).to(maps)
 
 # %% ../../nbs/4_maps/06_cam.ipynb #c358cb6e
 def vector_maps(
     trace: Trace,
     vectors: np.ndarray,  # v of each target, (T, D)
-    methods: Sequence[str],  # Keys of CAM_METHODS
+    methods: Sequence[str],  # In GRADIENT_METHODS
     origins: Sequence | None = None,  # Of each target, (D,) or None; used by gated methods
     chunk: int = 16,  # Vectors in one batched backward pass
 ) -> dict[str, dict[str, Tensor]]:  # {method: {layer: signed raw maps (T, gh, gw) float32}}
@@ -60,7 +62,7 @@ def vector_maps(
             for layer, G in layer_gradients(trace, some).items():
                 for method in methods: maps[method][layer].append(CAM_METHODS[method](activations[layer], G))
         found = {method: {layer: torch.cat(parts) for layer, parts in layers.items()} for method, layers in maps.items()}
-        if gated := [method for method in methods if method in _GATED]:
+        if gated := [method for method in methods if CAM_METHODS[method].gated]:
             origins = origins or [None]*len(vectors)
             gates = _gates(trace, vectors, origins)
             found |= {method: {layer: _gated(m, gates, origins) for layer, m in found[method].items()} for method in gated}
@@ -74,8 +76,10 @@ def grid_maps(
 ) -> dict[str, np.ndarray]:  # {layer: signed raw maps (T, gh, gw) float32}
     "Raw maps of all targets at all layers, from one batched backward pass for every sixteen of them."
     vectors = np.stack([target.gradient(trace.embedding) for target in targets])
-    if isinstance(method, str) and method in CAM_METHODS: maps = vector_maps(trace, vectors, [method], [getattr(target, "origin", None) for target in targets])[method]
-    else: maps = package_maps(trace, targets, method)
+    method = as_method(method)
+    if method.cells: raise ValueError("method='cells' needs the head, not a gradient: use Explainer(method='cells') or cell_evidence.")
+    if method.package: maps = package_maps(trace, targets, method.package)
+    else: maps = vector_maps(trace, vectors, [method.name], [getattr(target, "origin", None) for target in targets])[method.name]
     active = torch.as_tensor(vectors.any(1))[:, None, None]
     return {layer: torch.where(active.to(m.device), m, 0).cpu().numpy() for layer, m in maps.items()}
 
@@ -85,9 +89,14 @@ def left_out_layers(
     layers: Sequence[str],  # Of the maps, in order
 ) -> tuple:  # Names
     "Layers without a part in the combined map: for gated methods the last, which is as coarse as the gate."
-    return tuple(layers)[-1:] if method in _GATED and len(layers) > 1 else ()
+    return tuple(layers)[-1:] if as_method(method).gated and len(layers) > 1 else ()
 
 # %% ../../nbs/4_maps/06_cam.ipynb #d98aa590
+def _opposite(target: Target, embedding: np.ndarray) -> LinearTarget:
+    "What speaks against a target, as a target of its own."
+    return LinearTarget(-target.gradient(embedding), getattr(target, "origin", None))
+
+
 def activation_maps(
     trace: Trace,
     targets: Target | Sequence[Target],  # A target, or a list of them
@@ -99,11 +108,15 @@ def activation_maps(
     many = isinstance(targets, (list, tuple))
     todo = list(targets) if many else [targets]
     if not todo: return []
-    opposite = [LinearTarget(-target.gradient(trace.embedding), getattr(target, "origin", None)) for target in todo] if against and method in _ONE_SIDED else []
-    grids, n = grid_maps(trace, todo + opposite, method), len(todo)
-    def side(i, sign=1): return {layer: m[i] if sign == 1 else -m[i] for layer, m in grids.items()}
+    asked_twice = against and as_method(method).one_sided
+    opposite = [_opposite(target, trace.embedding) for target in todo] if asked_twice else []
+    grids = grid_maps(trace, todo + opposite, method)
     left_out = left_out_layers(method, grids)
-    maps = [LayerMaps(side(i), side(n + i) if opposite else side(i, -1), trace.frame, limits, left_out) for i in range(n)]
+    maps = []
+    for i in range(len(todo)):
+        toward = {layer: m[i] for layer, m in grids.items()}
+        contrary = {layer: m[len(todo) + i] if opposite else -m[i] for layer, m in grids.items()}
+        maps.append(LayerMaps(toward, contrary, trace.frame, limits, left_out))
     return maps if many else maps[0]
 
 # %% ../../nbs/4_maps/06_cam.ipynb #3c89f2b4
@@ -125,6 +138,9 @@ def _own_channels(trace: Trace, features: np.ndarray) -> dict:
     return found
 
 # %% ../../nbs/4_maps/06_cam.ipynb #1611ca47
+_PLAIN = ("gradcam", "hirescam", "xgradcam", "layercam")  # weigh a channel by its gradient, where that is positive and constant
+
+
 def feature_maps(
     trace: Trace,
     features: Sequence[int],  # Ids of n features
@@ -134,7 +150,7 @@ def feature_maps(
     "A map for each feature at every layer that is asked for."
     d, grids = len(trace.embedding), {layer: a for layer, a in trace.activations.items() if layers is None or layer in layers}
     features, trace = _checked_features(features, d), replace(trace, activations=grids)
-    exact = _own_channels(trace, features) if method in ("gradcam", "hirescam", "xgradcam", "layercam") else {}
+    exact = _own_channels(trace, features) if method in _PLAIN else {}
     whole = {layer: maps for layer, (own, maps) in exact.items() if own.all()}
     rest = replace(trace, activations={layer: a for layer, a in grids.items() if layer not in whole})
     targets = [LinearTarget(np.bincount([f], minlength=d)) for f in features]

@@ -53,7 +53,9 @@ class LayerMaps(Mapping):
     left_out: tuple = ()  # Layers that have no part in "combined"
 
     @property
-    def layers(self) -> tuple: return tuple(self.toward)
+    def layers(self) -> tuple[str, ...]:
+        "Names of the layers, in order."
+        return tuple(self.toward)
 
     def __iter__(self) -> Iterator[str]: return iter((*self.toward, "combined"))
     def __len__(self) -> int: return len(self.toward) + 1
@@ -61,7 +63,8 @@ class LayerMaps(Mapping):
     def __getitem__(self, layer: str) -> np.ndarray:
         if layer != "combined":
             return heat(self.frame.to_image(self.toward[layer]), None if self.limits is None else self.limits[layer])
-        shown = [m for layer in self.toward if layer not in self.left_out and (m := self[layer]).any()]
+        maps = [self[name] for name in self.toward if name not in self.left_out]
+        shown = [m for m in maps if m.any()]
         return np.mean(shown, axis=0, dtype=np.float32) if shown else np.zeros(self.frame.image_size, np.float32)
 
     def limited(self, side: int) -> "LayerMaps":
@@ -69,7 +72,9 @@ class LayerMaps(Mapping):
         return replace(self, frame=self.frame.limited(side))
 
     @property
-    def signed(self) -> Mapping: return _SignedMaps(self)
+    def signed(self) -> Mapping:
+        "The same mapping with both sides: {layer: (h, w) float32 in [-1, 1]}, positive where the target is supported."
+        return _SignedMaps(self)
 
     @property
     def evidence(self) -> dict[str, float]:
