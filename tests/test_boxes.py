@@ -9,7 +9,9 @@ from embcam.maps.boxes import run_lengths
 
 
 @pytest.fixture
-def maps(): return [np.random.default_rng(seed).normal(size=shape).cumsum(0).cumsum(1) for seed, shape in enumerate([(20, 30), (31, 17), (8, 8)])]
+def maps():
+    shapes = (20, 30), (31, 17), (8, 8)
+    return [np.random.default_rng(seed).normal(size=shape).cumsum(0).cumsum(1) for seed, shape in enumerate(shapes)]
 
 
 @pytest.mark.parametrize("share", [.01, .25, .5, .9, 1])
@@ -40,7 +42,8 @@ def test_places_are_apart_and_add_up(maps):
         assert [p.score for p in places] == sorted((p.score for p in places), reverse=True)
         for p in places:
             x0, y0, x1, y1 = p.box
-            assert p.mask[y0:y1, x0:x1].sum() == p.mask.sum() and p.mask[y0].any() and p.mask[y1 - 1].any() and p.mask[:, x0].any() and p.mask[:, x1 - 1].any()
+            assert p.mask[y0:y1, x0:x1].sum() == p.mask.sum()
+            assert p.mask[y0].any() and p.mask[y1 - 1].any() and p.mask[:, x0].any() and p.mask[:, x1 - 1].any()
 
 
 def test_corners_touch():

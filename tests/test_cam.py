@@ -197,7 +197,9 @@ def test_a_target_without_gradient_draws_nothing(trace, method):
 def test_one_sided_methods_are_asked_twice(trace):
     for method in "layercam", "gradcam++":
         maps, opposite = activation_maps(trace, [probe(trace), LinearTarget(-probe(trace).weights)], method)
-        for layer in maps.layers: assert np.allclose(maps.against[layer], opposite.toward[layer], rtol=1e-4, atol=1e-6*maps.against[layer].max())
+        for layer in maps.layers:
+            against = maps.against[layer]
+            assert np.allclose(against, opposite.toward[layer], rtol=1e-4, atol=1e-6*against.max())
     maps = activation_maps(trace, probe(trace), "hirescam")
     for layer in maps.layers: assert np.array_equal(maps.against[layer], -maps.toward[layer])
 
@@ -222,9 +224,11 @@ def test_layer_maps_are_a_mapping(trace):
 
 def test_layers_that_show_nothing_are_left_out(trace):
     maps = activation_maps(trace, probe(trace))
-    half = replace(maps, toward=maps.toward | {"layer1": -np.abs(maps.toward["layer1"])}, against=maps.against | {"layer1": np.abs(maps.toward["layer1"])})
+    size = np.abs(maps.toward["layer1"])
+    half = replace(maps, toward=maps.toward | {"layer1": -size}, against=maps.against | {"layer1": size})
     assert np.array_equal(half["combined"], np.mean([maps[layer] for layer in maps.layers[1:]], axis=0, dtype=np.float32))
-    assert half.evidence["layer1"] == 0 and half.evidence["combined"] == pytest.approx(np.mean([half.evidence[layer] for layer in maps.layers]))
+    assert half.evidence["layer1"] == 0
+    assert half.evidence["combined"] == pytest.approx(np.mean([half.evidence[layer] for layer in maps.layers]))
 
 
 def test_limits_make_maps_comparable(trace):
@@ -259,7 +263,8 @@ def test_features_of_several_stages_have_their_own_layer():
     there = backbone.trace(IMAGE)
     ids = np.array([3, backbone.n_features - 1, backbone.n_features//2])
     maps = feature_maps(there, ids)
-    by_gradient = grid_maps(replace(there, activations=dict(there.activations)), [LinearTarget(np.eye(backbone.n_features)[f]) for f in ids])
+    units = np.eye(backbone.n_features)
+    by_gradient = grid_maps(replace(there, activations=dict(there.activations)), [LinearTarget(units[f]) for f in ids])
     assert list(maps) == list(there.activations)
     for layer, m in maps.items(): assert np.allclose(m, by_gradient[layer], atol=1e-5*max(np.abs(m).max(), 1e-9)), layer
 
@@ -267,7 +272,8 @@ def test_features_of_several_stages_have_their_own_layer():
 def test_feature_maps_of_some_layers(trace):
     some = feature_maps(trace, [3, 90], layers=["layer2"])
     assert list(some) == ["layer2"] and np.array_equal(some["layer2"], feature_maps(trace, [3, 90])["layer2"])
-    assert np.allclose(feature_maps(trace, [3], "layercam")["layer4"], grid_maps(trace, [LinearTarget(np.eye(512)[3])], "layercam")["layer4"], atol=1e-6)
+    by_gradient = grid_maps(trace, [LinearTarget(np.eye(512)[3])], "layercam")["layer4"]
+    assert np.allclose(feature_maps(trace, [3], "layercam")["layer4"], by_gradient, atol=1e-6)
     for wrong in [512], [-1]:
         with pytest.raises(ValueError, match="no feature"): feature_maps(trace, wrong)
 

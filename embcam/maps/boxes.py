@@ -51,10 +51,12 @@ def relevance_places(
     least: float = .01,  # Places with less of the relevance than this are left out
 ) -> list[Place]:  # The highest score first; none where nothing is positive
     "Connected places that together hold a share of the relevance."
-    inside, total = relevance_mask(relevance, share), np.clip(relevance, 0, None).sum(dtype=float)
-    regions, found = label_regions(inside, connectivity=2), []
+    total = np.clip(relevance, 0, None).sum(dtype=float)
+    regions = label_regions(relevance_mask(relevance, share), connectivity=2)
+    found = []
     for region in regionprops(regions):
-        (y0, x0, y1, x1), own = region.bbox, regions == region.label
+        y0, x0, y1, x1 = region.bbox
+        own = regions == region.label
         score = float(np.asarray(relevance, float)[own].sum()/total)
         if score >= least: found.append(Place((x0, y0, x1, y1), score, own))
     return sorted(found, key=lambda place: -place.score)
@@ -101,7 +103,9 @@ def coco_record(
     for number, ((name, category, places), (h, w)) in enumerate(zip(images, sizes), 1):
         record["images"].append(dict(id=number, file_name=name, width=int(w), height=int(h)))
         for place in places:
-            (x0, y0, x1, y1), runs = place.box, dict(counts=run_lengths(place.mask), size=[int(h), int(w)])
-            record["annotations"].append(dict(id=len(record["annotations"]) + 1, image_id=number, category_id=ids[category], score=round(place.score, 4),
-                                              bbox=[x0, y0, x1 - x0, y1 - y0], area=int(place.mask.sum()), iscrowd=0, segmentation=runs))
+            x0, y0, x1, y1 = place.box
+            record["annotations"].append(dict(
+                id=len(record["annotations"]) + 1, image_id=number, category_id=ids[category], score=round(place.score, 4),
+                bbox=[x0, y0, x1 - x0, y1 - y0], area=int(place.mask.sum()), iscrowd=0,
+                segmentation=dict(counts=run_lengths(place.mask), size=[int(h), int(w)])))
     return record

@@ -11,6 +11,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from ..network import Trace
+
 # %% ../../nbs/4_maps/05_cells.ipynb #5479e8ef
 _PLAYERS = 200  # more cells than this are grouped
 
@@ -20,29 +22,34 @@ def _overlap(
     m: int,  # Players along the same side
 ) -> np.ndarray:  # (m, n), columns add up to 1
     "The share of each cell that lies in each player."
-    edges = np.minimum(np.arange(1, m + 1)[:, None]/m, np.arange(1, n + 1)/n) - np.maximum(np.arange(m)[:, None]/m, np.arange(n)/n)
-    return np.clip(edges, 0, None)*n
+    players, cells = np.arange(m)[:, None], np.arange(n)
+    first = np.maximum(players/m, cells/n)
+    last = np.minimum((players + 1)/m, (cells + 1)/n)
+    return np.clip(last - first, 0, None)*n
 
 # %% ../../nbs/4_maps/05_cells.ipynb #a1259f43
 def _player_grid(
-    trace,  # From `Backbone.trace`
+    trace: Trace,  # From `Backbone.trace`
     most: int = _PLAYERS,  # Cells
 ) -> tuple[int, int]:  # Rows and columns
     "The finest grid of the pooled layers that has at most `most` cells, or the coarsest one, grouped."
-    if not trace.pooled: raise ValueError("The embedding of this network is no plain average of a layer: its cells cannot be asked one by one.")
+    if not trace.pooled:
+        raise ValueError("The embedding of this network is no plain average of a layer: its cells cannot be asked one by one.")
     grids = sorted((grid.shape[2:] for grid in trace.pooled_grids.values()), key=lambda shape: shape[0]*shape[1])
-    if fitting := [shape for shape in grids if shape[0]*shape[1] <= most]: return tuple(fitting[-1])
+    fitting = [shape for shape in grids if shape[0]*shape[1] <= most]
+    if fitting: return tuple(fitting[-1])
     share = (most/(grids[0][0]*grids[0][1]))**.5
     return tuple(max(1, int(side*share)) for side in grids[0])
 
 # %% ../../nbs/4_maps/05_cells.ipynb #16164404
 def cell_parts(
-    trace,  # From `Backbone.trace`
+    trace: Trace,  # From `Backbone.trace`
     origin: np.ndarray | None = None,  # What stands in for a missing cell, (D,), such as the training mean; default zero
     grid: tuple[int, int] | None = None,  # Rows and columns of the players; default `_player_grid`
 ) -> np.ndarray:  # (rows, columns, D); summed over the grid: the embedding less the origin
     "Split an embedding into the parts that each cell adds to it."
-    grid, origin = grid or _player_grid(trace), np.zeros(len(trace.embedding)) if origin is None else np.asarray(origin, float)
+    grid = grid or _player_grid(trace)
+    origin = np.zeros(len(trace.embedding)) if origin is None else np.asarray(origin, float)
     parts = np.zeros((*grid, len(origin)))
     for layer, where in trace.pooled.items():
         cells = trace.pooled_grids[layer][0].double().cpu().numpy() - origin[where, None, None]
@@ -52,7 +59,7 @@ def cell_parts(
 
 # %% ../../nbs/4_maps/05_cells.ipynb #b7e57c0a
 def cell_evidence(
-    trace,  # From `Backbone.trace`
+    trace: Trace,  # From `Backbone.trace`
     weights: np.ndarray,  # Of the embedding's values, w, (D,)
     origin: np.ndarray | None = None,  # (D,); default zero
     grid: tuple[int, int] | None = None,  # Rows and columns; default `_player_grid`
@@ -69,7 +76,8 @@ def cell_shapley(
     seed: int = 0,  # Of the orders
 ) -> tuple[np.ndarray, np.ndarray]:  # Values (rows, columns), and the standard error of each
     "Shapley values of the cells for a score: they add up to score(image) - score(origin)."
-    players, rng = parts.reshape(-1, parts.shape[-1]), np.random.default_rng(seed)
+    players = parts.reshape(-1, parts.shape[-1])
+    rng = np.random.default_rng(seed)
     gains = []
     for _ in range(pairs):
         order = rng.permutation(len(players))

@@ -20,8 +20,9 @@ from ..network import Trace
 
 # %% ../../nbs/4_maps/02_methods.ipynb #62759493
 def _watched(network: torch.nn.Module) -> bool:
-    "Whether somebody else's hook, such as one of the grad-cam package, may keep a gradient: a batched one outlives its batch there, and breaks."
-    return any(not getattr(hook, "keeps_no_gradient", False) for module in network.modules() for hook in module._forward_hooks.values())
+    "Whether a hook of somebody else, such as the grad-cam package, may keep a gradient; a batched one breaks when its batch is over."
+    hooks = [hook for module in network.modules() for hook in module._forward_hooks.values()]
+    return any(not getattr(hook, "keeps_no_gradient", False) for hook in hooks)
 
 
 def _one_by_one(function: Callable) -> Callable:
@@ -39,7 +40,8 @@ def layer_gradients(
     def backward(seed): return torch.autograd.grad(trace.output, activations, seed, retain_graph=True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*batching rule.*")
-        try: gradients = (_one_by_one if _watched(trace.network) else torch.vmap)(backward)(seeds)
+        batched = _one_by_one if _watched(trace.network) else torch.vmap
+        try: gradients = batched(backward)(seeds)
         except RuntimeError: gradients = _one_by_one(backward)(seeds)  # an operation that cannot be batched
     return {layer: gradient[:, 0].float() for layer, gradient in zip(trace.activations, gradients)}
 
@@ -57,7 +59,8 @@ def _weighted_sum(
     A: Tensor,  # Activations, (C, h, w)
 ) -> Tensor:  # Maps, (T, h, w); exactly zero where nothing but rounding is left
     "Sum over channels of W·A, without its rounding noise."
-    maps, noise = _total(W, A), _ROUNDING*_total(W.abs(), A.abs()).amax((-2, -1), keepdim=True)
+    maps = _total(W, A)
+    noise = _ROUNDING*_total(W.abs(), A.abs()).amax((-2, -1), keepdim=True)
     return torch.where(maps.abs().amax((-2, -1), keepdim=True) > noise, maps, 0)
 
 # %% ../../nbs/4_maps/02_methods.ipynb #42f6ea76
@@ -97,7 +100,7 @@ def _principal(X: Tensor) -> Tensor:
 
 
 def eigengradcam(A: Tensor, G: Tensor) -> Tensor:
-    "W = G times the first principal component of GA; the map is centred. The grad-cam package, after Muhammad and Yeasin 2020, arXiv 2008.00299."
+    "W = G times the first principal component of GA; the map is centred. As in grad-cam, after Muhammad and Yeasin 2020, arXiv 2008.00299."
     scores = (G*A).flatten(2)  # (T, C, cells)
     centred = scores - scores.mean(2, keepdim=True)
     direction = _principal(centred)

@@ -85,7 +85,8 @@ def package_maps(
     method: str | type,  # A name or class of the grad-cam package
 ) -> dict[str, Tensor]:  # {layer: signed raw maps (T, gh, gw) float32}
     "Maps by a class of the grad-cam package, one layer and target after the other."
-    if not all(map(callable, targets)): raise ValueError("Methods of the grad-cam package need targets that can be called on the network's output.")
+    if not all(map(callable, targets)):
+        raise ValueError("Methods of the grad-cam package need targets that can be called on the network's output.")
     maps = {layer: [] for layer in trace.activations}
     method = _package_class(method)
     off = torch.autocast(trace.output.device.type, enabled=False)
