@@ -140,7 +140,7 @@ def test_auto_takes_what_suits_the_head():
     assert rank_features(E[0], FOREST, samples=200).name == rank_features(E[0], head(SVC(kernel="linear")), samples=200).name == "surrogate"
 
 
-@pytest.mark.parametrize("name", [n for n in RANKINGS if n != "exact"])
+@pytest.mark.parametrize("name", [name for name, method in RANKINGS.items() if method.weights and not method.additive])
 def test_rankings_are_repeatable_and_complete(name):
     if name == "shap": pytest.importorskip("shap")
     r, again = (rank_features(E[0], FOREST, ranking=name, seed=3) for _ in range(2))
@@ -366,7 +366,13 @@ def test_interval_is_wilsons(hits, n):
 
 def test_what_is_stochastic():
     given = Ranking(np.arange(2), np.ones(2), "lime")
-    assert [is_stochastic(r) for r in ("lime", "permutation", "exact", "shap", "importances", "mutual information", given)] == [True]*2 + [False]*5
-    assert [is_stochastic("auto", h) for h in (None, FOREST, head(LinearSVC()), head(SVC()))] == [True, False, False, True]
-    assert [is_stochastic("surrogate", h) for h in (None, FOREST, head(SVC()))] == [True, False, True] and is_stochastic("lime", FOREST)
-    assert is_stochastic(lambda *args: None)
+    steady = ["exact", "shap", "importances", "mutual information", given]
+    assert not any(is_stochastic(ranking, FOREST) for ranking in steady)
+    assert all(is_stochastic(ranking, FOREST) for ranking in ("lime", "permutation", lambda *args: None))
+    assert [is_stochastic("auto", h) for h in (FOREST, head(LinearSVC()), head(SVC()))] == [False, False, True]
+    assert [is_stochastic("surrogate", h) for h in (FOREST, head(SVC()))] == [False, True]
+
+
+def test_the_selection_is_no_ranking_of_one_prediction():
+    with pytest.raises(ValueError, match="'mutual information' is the classifier's own selection"):
+        rank_features(E[0], FOREST, ranking="mutual information")

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..maps import CosineTarget, LinearTarget
-from ..ranking import EFFECTS, TZZ, Head, ImputationStrategy, Ranking, add_effects, impute
+from ..ranking import TZZ, Head, ImputationStrategy, Ranking, add_effects, impute
 from ..ranking.masking import STRATEGIES, as_strategy
-from ..ranking.rankings import sampling_options
+from ..ranking.rankings import as_effects, is_additive, sampling_options
 
 # %% ../../nbs/5_explanation/01_builders.ipynb #1509b435
 def _drawn(
@@ -37,12 +37,12 @@ class Signed:
 
     def rank(self, ranking: Ranking, embedding: np.ndarray, head: Head, seed: int = 0, samples=None) -> Ranking:
         "The ranking with effects."
-        source = ranking.name if self.weights == "auto" else self.weights
-        return add_effects(ranking, embedding, head, self.weights, seed, **sampling_options(EFFECTS.get(source), samples))
+        source = as_effects(self.weights, ranking)
+        return add_effects(ranking, embedding, head, source, seed, **sampling_options(source, samples))
 
     def build(self, embedding: np.ndarray, ranking: Ranking, top: int, head: Head, seed: int = 0) -> LinearTarget:
         "The sum of the top features times their effects."
-        origin = np.asarray(head.background).mean(0) if ranking.name == "exact" else None  # exact contributions are counted from the training mean
+        origin = np.asarray(head.background).mean(0) if is_additive(ranking.name) else None
         return LinearTarget(_scattered(len(embedding), ranking.features[:top], ranking.effects[:top]), origin)
 
     def randomised(self, embedding, built: LinearTarget, ranking: Ranking, top: int, head: Head, n: int, seed: int, among: str = "all") -> list:

@@ -19,8 +19,8 @@ from .builders import as_builder
 from .reliability import Trust
 from ..maps import CosineTarget, LayerMaps, Place, as_method, feature_maps, relevance_mask, relevance_places
 from ..model import EmbeddingClassifier
-from ..ranking import RANKINGS, Prediction, Ranking, absent_features, rank_features
-from ..ranking.rankings import auto_ranking, sampling_options
+from ..ranking import Prediction, Ranking, absent_features, as_ranking, rank_features
+from ..ranking.rankings import is_additive, sampling_options
 
 # %% ../../nbs/5_explanation/03_records.ipynb #5074165f
 SHOWN = 13  # features in a figure
@@ -151,8 +151,7 @@ def _check_explainer(explainer: Explainer) -> None:
     as_method(explainer.method)
     as_builder(explainer.target)
     ranking, top, samples = explainer.ranking, explainer.top, explainer.samples
-    if isinstance(ranking, str) and ranking not in ("auto", *RANKINGS, "mutual information"):
-        raise ValueError(f"ranking={ranking!r}: choose 'auto', {', '.join(map(repr, RANKINGS))}, 'mutual information', or pass a callable.")
+    if not isinstance(ranking, Ranking): as_ranking(ranking, explainer.classifier.head_)
     if top != "auto" and not (isinstance(top, (int, np.integer)) and top >= 1): raise ValueError(f"top={top!r}: ask for a number of features, one or more, or 'auto'.")
     if samples not in (None, "auto") and not (isinstance(samples, (int, np.integer)) and samples >= 1):
         raise ValueError(f"samples={samples!r}: ask for a number of samples, one or more, or 'auto'.")
@@ -161,9 +160,7 @@ def _check_explainer(explainer: Explainer) -> None:
 @patch(as_prop=True)
 def ranking_name(self: Explainer) -> str:
     "The ranking that is used, with 'auto' resolved."
-    ranking = self.ranking
-    if isinstance(ranking, str) and ranking == "auto": return auto_ranking(self.classifier.head_)
-    return ranking if isinstance(ranking, str) else getattr(ranking, "name", getattr(ranking, "__name__", "a callable"))
+    return self.ranking.name if isinstance(self.ranking, Ranking) else as_ranking(self.ranking, self.classifier.head_).name
 
 # %% ../../nbs/5_explanation/03_records.ipynb #d1d06833
 @patch(as_prop=True)
@@ -171,19 +168,27 @@ def n_top(self: Explainer) -> int:
     "How many features are kept, at most K."
     k = len(self.ranking if isinstance(self.ranking, Ranking) else self.classifier.selected_)
     if self.top != "auto": return min(self.top, k)
-    return k if self.ranking_name == "exact" and self.builder.signed else min(SHOWN, k)
+    return k if is_additive(self.ranking_name) and self.builder.signed else min(SHOWN, k)
 
 # %% ../../nbs/5_explanation/03_records.ipynb #9904c486
 @patch
-def rank(self: Explainer, embedding: np.ndarray, label=None, versus=None, seed: int | None = None) -> Ranking:
-    "Rank the selected features for one embedding (D,)."
-    seed = self.random_state if seed is None else seed
-    c, by_information = self.classifier, isinstance(self.ranking, str) and self.ranking == "mutual information"
-    ranking = c.selection_ if by_information else self.ranking
-    if not isinstance(ranking, Ranking):
-        options = sampling_options(RANKINGS.get(self.ranking_name), self.samples)
-        return rank_features(embedding, c.head_, label, ranking, seed, versus, **options)
-    if by_information and not np.any(ranking.weights):
-        raise ValueError("This classifier was taken in already fitted and knows no mutual information: choose another ranking.")
-    label = ranking.label if label is None else label
-    return replace(ranking, label=c.head_.predict(embedding)[0] if label is None else label, versus=versus, absent=absent_features(embedding, c.background_, ranking.features))
+def rank(
+    self: Explainer,  # Its ranking, samples and seed are used
+    embedding: np.ndarray,  # Embedding of the image, (D,)
+    label=None,  # The class to explain; default the predicted one
+    versus=None,  # Another class; default all others
+    seed: int | None = None,  # Default the explainer's own
+) -> Ranking:  # All selected features, most important first
+    "Rank the selected features for one embedding."
+    c, given = self.classifier, self.ranking
+    if not isinstance(given, Ranking):
+        method = as_ranking(given, c.head_)
+        if method.weights:
+            seed = self.random_state if seed is None else seed
+            return rank_features(embedding, c.head_, label, method, seed, versus, **sampling_options(method.weights, self.samples))
+        given = c.selection_
+        if not np.any(given.weights):
+            raise ValueError(f"This classifier was taken in already fitted and knows no {method.title}: choose another ranking.")
+    label = given.label if label is None else label
+    label = c.head_.predict(embedding)[0] if label is None else label
+    return replace(given, label=label, versus=versus, absent=absent_features(embedding, c.background_, given.features))

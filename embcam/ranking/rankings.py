@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['RANKINGS', 'EFFECTS', 'rank_exact', 'jaccard', 'rank_lime', 'rank_shap', 'rank_permutation', 'rank_importances',
-           'auto_ranking', 'check_options', 'sampling_options', 'rank_features', 'add_effects']
+           'RankingMethod', 'as_ranking', 'is_additive', 'check_options', 'sampling_options', 'rank_features',
+           'as_effects', 'add_effects']
 
 # %% ../../nbs/3_ranking/04_rankings.ipynb #cbb3a5f3
 import inspect
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -18,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from .head import Head, class_margins, class_scores
 from .selection import Ranking, absent_features
-from .surrogate import rank_surrogate, scores_within, slopes_surrogate, value_range
+from .surrogate import has_limit, rank_surrogate, scores_within, slopes_surrogate, value_range
 
 # %% ../../nbs/3_ranking/04_rankings.ipynb #46de9a54
 def _effects_exact(embedding: np.ndarray, head: Head, label: int, seed: int = 0) -> np.ndarray:
@@ -139,81 +140,6 @@ def rank_importances(
     if head.linear is not None: return head.linear[0][label]
     raise ValueError(f"{head.name} has neither feature_importances_ nor coefficients in the features: use ranking='lime'.")
 
-# %% ../../nbs/3_ranking/04_rankings.ipynb #3236658c
-RANKINGS = {"exact": rank_exact, "surrogate": rank_surrogate, "lime": rank_lime, "shap": rank_shap, "permutation": rank_permutation, "importances": rank_importances}
-
-
-def auto_ranking(head: Head) -> str:
-    "What ranking='auto' stands for: exact contributions of linear heads, LIME's surrogate of all others."
-    return "surrogate" if head.linear is None else "exact"
-
-# %% ../../nbs/3_ranking/04_rankings.ipynb #16c3244b
-def check_options(
-    function: Callable,  # A ranking or a source of effects: (embedding, head, label, seed, **options)
-    options: dict,  # To be passed to it
-) -> None:
-    "TypeError that names an option which the function does not take."
-    parameters = list(inspect.signature(function).parameters.values())
-    known = [p.name for p in parameters if p.default is not p.empty and p.name != "seed"]
-    others = [p.name for p in parameters if p.kind is p.VAR_KEYWORD]
-    if others == ["lime_options"]:
-        from lime.lime_tabular import LimeTabularExplainer
-        known += [name for name in inspect.signature(LimeTabularExplainer).parameters if name not in ("training_data", "mode", "random_state")]
-    elif others: return
-    name = getattr(function, "__name__", "the ranking").lstrip("_")
-    for option in options:
-        if not known: raise TypeError(f"{name} has no options, but {option!r} was given.")
-        if option not in known: raise TypeError(f"{name} has no option {option!r}: choose {', '.join(known)}.")
-
-# %% ../../nbs/3_ranking/04_rankings.ipynb #105399db
-def sampling_options(
-    function: Callable | None,  # A ranking or a source of effects, or None
-    samples: int | str | None,  # As asked for; None: its own number
-) -> dict:
-    "The number of samples, for a function that takes one."
-    return dict(samples=samples) if samples and function and "samples" in inspect.signature(function).parameters else {}
-
-# %% ../../nbs/3_ranking/04_rankings.ipynb #a95fa943
-def _ask(
-    function: Callable,  # A ranking or a source of effects
-    embedding: np.ndarray,  # Embedding of the image, (D,)
-    head: Head,  # Whose prediction is explained
-    label,  # A class
-    versus,  # Another one, or None
-    **options,  # For the function, and its seed
-) -> np.ndarray:  # (K,)
-    "What a ranking says about one class, or about the difference of two."
-    check_options(function, {name: value for name, value in options.items() if name != "seed"})
-    columns = [head.index(label)] if versus is None else [head.index(label), head.index(versus, "versus")]
-    if len(set(columns)) < len(columns): raise ValueError(f"label and versus are both {label!r}: name two classes.")
-    found = [np.asarray(function(np.asarray(embedding), head, column, **options)) for column in columns]
-    for values in found:
-        if values.shape != (len(head.selected),) or not np.isfinite(values).all():
-            raise ValueError(f"The ranking gave weights of shape {values.shape} for {len(head.selected)} features, or some that are not finite.")
-    return found[0] if versus is None else found[0] - found[1]
-
-# %% ../../nbs/3_ranking/04_rankings.ipynb #934593b8
-def rank_features(
-    embedding: np.ndarray,  # Embedding of the image, (D,)
-    head: Head,  # Whose prediction is explained
-    label=None,  # The class to explain; default the predicted one
-    ranking: str | Callable = "auto",  # "auto", a name in RANKINGS, or a callable like `rank_lime`
-    seed: int = 0,  # Seed of the ranking
-    versus=None,  # Another class: what speaks for `label` and not for this one; default all others
-    **options,  # For the ranking, such as samples=1000
-) -> Ranking:  # All K features, most important first
-    "Rank the selected features by their weight in one prediction."
-    if isinstance(ranking, str):
-        if ranking == "auto": ranking = auto_ranking(head)
-        if ranking not in RANKINGS:
-            raise ValueError(f"ranking={ranking!r}: choose 'auto', {', '.join(map(repr, RANKINGS))}, 'mutual information', or pass a callable.")
-    label = head.predict(embedding)[0] if label is None else head.classes[head.index(label)]
-    weights = _ask(RANKINGS[ranking] if isinstance(ranking, str) else ranking, embedding, head, label, versus, seed=seed, **options)
-    order = np.argsort(-np.abs(weights), kind="stable")
-    features = np.asarray(head.selected)[order]
-    name = ranking if isinstance(ranking, str) else getattr(ranking, "__name__", "a callable")
-    return Ranking(features, weights[order], name, label, absent_features(np.asarray(embedding), head.background, features), versus)
-
 # %% ../../nbs/3_ranking/04_rankings.ipynb #48fab365
 def _effects_lime(
     embedding: np.ndarray, head: Head, label: int, seed: int = 0, samples: int | str = 5000, settle: int = 13, most: int = 40_000, **lime_options,
@@ -246,8 +172,132 @@ def _effects_gradient(embedding: np.ndarray, head: Head, label: int, seed: int =
     if head.stepwise: raise ValueError(f"{head.name} does not move when a feature changes a little: it has no useful gradient. Use target='signed'.")
     return _effects_difference(embedding, head, label, step=1e-3, score=class_margins)
 
-# %% ../../nbs/3_ranking/04_rankings.ipynb #d0a6b439
-EFFECTS = {"exact": _effects_exact, "surrogate": slopes_surrogate, "lime": _effects_lime, "shap": _effects_shap, "difference": _effects_difference, "gradient": _effects_gradient}
+# %% ../../nbs/3_ranking/04_rankings.ipynb #3236658c
+@dataclass(frozen=True)
+class RankingMethod:
+    "A way to rank the features of one prediction, and what the rest must know of it."
+    name: str  # As an option: "lime"
+    title: str  # For people: "LIME"
+    weights: Callable | None = None  # (embedding, head, label, seed, **options) -> (K,); None: the classifier's own selection
+    effects: Callable = _effects_difference  # The source that belongs to it, with the same signature
+    stochastic: bool | Callable[[Head], bool] = False  # Whether another seed may give another ranking; a function where the head decides
+    additive: bool = False  # Contributions of a linear head, counted from the training mean: they add up to the margin
+
+    def __call__(self, embedding: np.ndarray, head: Head, label: int, seed: int = 0, **options) -> np.ndarray:
+        "Weights of the selected features for one class (its position), (K,)."
+        return self.weights(embedding, head, label, seed, **options)
+
+# %% ../../nbs/3_ranking/04_rankings.ipynb #e36e13ce
+RANKINGS = {method.name: method for method in (
+    RankingMethod("exact", "exact contributions", rank_exact, _effects_exact, additive=True),
+    RankingMethod("surrogate", "LIME's limit", rank_surrogate, slopes_surrogate, stochastic=lambda head: not has_limit(head)),
+    RankingMethod("lime", "LIME", rank_lime, _effects_lime, stochastic=True),
+    RankingMethod("shap", "Shapley values (shap)", rank_shap, _effects_shap),
+    RankingMethod("permutation", "permutation", rank_permutation, stochastic=True),
+    RankingMethod("importances", "model's importances", rank_importances),
+    RankingMethod("mutual information", "mutual information"))}
+EFFECTS = {
+    **{name: method.effects for name, method in RANKINGS.items() if method.effects is not _effects_difference},
+    "difference": _effects_difference,
+    "gradient": _effects_gradient}
+
+# %% ../../nbs/3_ranking/04_rankings.ipynb #e6610906
+def as_ranking(
+    ranking: str | Callable | RankingMethod,  # "auto", a name in RANKINGS, or a callable like `rank_lime`
+    head: Head,  # Decides about "auto"
+) -> RankingMethod:
+    "Look a ranking up; a callable may depend on the seed. ValueError for what is none."
+    if isinstance(ranking, RankingMethod): return ranking
+    if callable(ranking):
+        name = getattr(ranking, "name", getattr(ranking, "__name__", "a callable"))
+        return RankingMethod(name, name, ranking, stochastic=True)
+    if ranking == "auto": ranking = "surrogate" if head.linear is None else "exact"
+    if isinstance(ranking, str) and ranking in RANKINGS: return RANKINGS[ranking]
+    raise ValueError(f"ranking={ranking!r}: choose 'auto', {', '.join(map(repr, RANKINGS))}, or pass a callable.")
+
+# %% ../../nbs/3_ranking/04_rankings.ipynb #d8b267de
+def is_additive(
+    name: str,  # Of a ranking, as it stands in the ranking
+) -> bool:
+    "Whether its weights are contributions that are counted from the training mean and add up to the margin."
+    return name in RANKINGS and RANKINGS[name].additive
+
+# %% ../../nbs/3_ranking/04_rankings.ipynb #16c3244b
+def check_options(
+    function: Callable,  # A ranking or a source of effects: (embedding, head, label, seed, **options)
+    options: dict,  # To be passed to it
+) -> None:
+    "TypeError that names an option which the function does not take."
+    parameters = list(inspect.signature(function).parameters.values())
+    known = [p.name for p in parameters if p.default is not p.empty and p.name != "seed"]
+    others = [p.name for p in parameters if p.kind is p.VAR_KEYWORD]
+    if others == ["lime_options"]:
+        from lime.lime_tabular import LimeTabularExplainer
+        known += [name for name in inspect.signature(LimeTabularExplainer).parameters if name not in ("training_data", "mode", "random_state")]
+    elif others: return
+    name = getattr(function, "__name__", "the ranking").lstrip("_")
+    for option in options:
+        if not known: raise TypeError(f"{name} has no options, but {option!r} was given.")
+        if option not in known: raise TypeError(f"{name} has no option {option!r}: choose {', '.join(known)}.")
+
+# %% ../../nbs/3_ranking/04_rankings.ipynb #105399db
+def sampling_options(
+    function: Callable,  # A ranking or a source of effects
+    samples: int | str | None,  # As asked for; None: its own number
+) -> dict:
+    "The number of samples, for a function that takes one."
+    return dict(samples=samples) if samples and "samples" in inspect.signature(function).parameters else {}
+
+# %% ../../nbs/3_ranking/04_rankings.ipynb #a95fa943
+def _ask(
+    function: Callable,  # A ranking or a source of effects
+    embedding: np.ndarray,  # Embedding of the image, (D,)
+    head: Head,  # Whose prediction is explained
+    label,  # A class
+    versus,  # Another one, or None
+    **options,  # For the function, and its seed
+) -> np.ndarray:  # (K,)
+    "What a ranking says about one class, or about the difference of two."
+    check_options(function, {name: value for name, value in options.items() if name != "seed"})
+    columns = [head.index(label)] if versus is None else [head.index(label), head.index(versus, "versus")]
+    if len(set(columns)) < len(columns): raise ValueError(f"label and versus are both {label!r}: name two classes.")
+    found = [np.asarray(function(np.asarray(embedding), head, column, **options)) for column in columns]
+    for values in found:
+        if values.shape != (len(head.selected),) or not np.isfinite(values).all():
+            raise ValueError(f"The ranking gave weights of shape {values.shape} for {len(head.selected)} features, or some that are not finite.")
+    return found[0] if versus is None else found[0] - found[1]
+
+# %% ../../nbs/3_ranking/04_rankings.ipynb #934593b8
+def rank_features(
+    embedding: np.ndarray,  # Embedding of the image, (D,)
+    head: Head,  # Whose prediction is explained
+    label=None,  # The class to explain; default the predicted one
+    ranking: str | Callable | RankingMethod = "auto",  # "auto", a name in RANKINGS, or a callable like `rank_lime`
+    seed: int = 0,  # Seed of the ranking
+    versus=None,  # Another class: what speaks for `label` and not for this one; default all others
+    **options,  # For the ranking, such as samples=1000
+) -> Ranking:  # All K features, most important first
+    "Rank the selected features by their weight in one prediction."
+    method = as_ranking(ranking, head)
+    if method.weights is None:
+        raise ValueError(f"ranking={method.name!r} is the classifier's own selection: use Explainer(classifier, ranking={method.name!r}).")
+    label = head.predict(embedding)[0] if label is None else head.classes[head.index(label)]
+    weights = _ask(method.weights, embedding, head, label, versus, seed=seed, **options)
+    order = np.argsort(-np.abs(weights), kind="stable")
+    features = np.asarray(head.selected)[order]
+    absent = absent_features(np.asarray(embedding), head.background, features)
+    return Ranking(features, weights[order], method.name, label, absent, versus)
+
+# %% ../../nbs/3_ranking/04_rankings.ipynb #7bf26148
+def as_effects(
+    source: str | Callable,  # "auto", a name in EFFECTS, or a callable (embedding, head, label, seed, **options) -> (K,)
+    ranking: Ranking,  # Decides about "auto"
+) -> Callable:
+    "Look a source of effects up; ValueError for a name that there is not."
+    if callable(source): return source
+    if source == "auto": return RANKINGS[ranking.name].effects if ranking.name in RANKINGS else _effects_difference
+    if source in EFFECTS: return EFFECTS[source]
+    raise ValueError(f"effects={source!r}: choose 'auto', {', '.join(map(repr, EFFECTS))}, or pass a callable.")
 
 # %% ../../nbs/3_ranking/04_rankings.ipynb #cada22e5
 def add_effects(
@@ -259,10 +309,8 @@ def add_effects(
     **options,  # For the source
 ) -> Ranking:  # The same, with effects
     "Give a ranking the change of the score per unit of each feature."
-    if isinstance(source, str):
-        if source == "auto": source = ranking.name if ranking.name in ("exact", "surrogate", "lime", "shap") else "difference"
-        if source not in EFFECTS: raise ValueError(f"effects={source!r}: choose 'auto', {', '.join(map(repr, EFFECTS))}, or pass a callable.")
+    function = as_effects(source, ranking)
     label = head.predict(embedding)[0] if ranking.label is None else ranking.label
-    effects = _ask(EFFECTS[source] if isinstance(source, str) else source, embedding, head, label, ranking.versus, seed=seed, **options)
+    effects = _ask(function, embedding, head, label, ranking.versus, seed=seed, **options)
     known = dict(zip(np.asarray(head.selected).tolist(), effects))
     return replace(ranking, effects=np.array([known.get(f, 0.) for f in ranking.features.tolist()]))

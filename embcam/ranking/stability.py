@@ -13,20 +13,18 @@ import numpy as np
 from scipy.stats import binomtest
 
 from .head import Head
-from .rankings import auto_ranking, jaccard
+from .rankings import RankingMethod, as_ranking, jaccard
 from .selection import Ranking
-from .surrogate import has_limit
 
 # %% ../../nbs/3_ranking/05_stability.ipynb #b7fa5b49
 def is_stochastic(
-    ranking: str | Callable | Ranking,  # A name in RANKINGS or "auto", a callable, or a ranking that is given
-    head: Head | None = None,  # Decides about "auto"
+    ranking: str | Callable | RankingMethod | Ranking,  # A name in RANKINGS or "auto", a callable, or a ranking that is given
+    head: Head,  # Whose prediction is ranked
 ) -> bool:
     "Whether another seed may give another ranking."
-    if not isinstance(ranking, str): return not isinstance(ranking, Ranking)
-    if head is None: return ranking in ("auto", "surrogate", "lime", "permutation")
-    name = auto_ranking(head) if ranking == "auto" else ranking
-    return name in ("lime", "permutation") or name == "surrogate" and not has_limit(head)
+    if isinstance(ranking, Ranking): return False
+    stochastic = as_ranking(ranking, head).stochastic
+    return stochastic(head) if callable(stochastic) else stochastic
 
 # %% ../../nbs/3_ranking/05_stability.ipynb #65dcf488
 @dataclass(frozen=True, eq=False)
