@@ -23,7 +23,7 @@ from .outliers import find_outliers
 from ..explanation import Explainer
 from ..files import begin_folder
 from ..images import ImageSet, image_names, image_sources
-from ..images.folders import MARK
+from ..files import MARK
 from ..model import EmbeddingClassifier
 from ..network import DiskCache
 

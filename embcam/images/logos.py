@@ -50,18 +50,37 @@ class Logo:
     brushed: bool  # Brushed metal, else moulded plastic
     base: tuple[float, float, float]  # Colour of the part, RGB in [0, 1]
     ink: tuple[float, float, float]  # Colour of the ink
-    width: float; below: float; tracking: float; weight: float; density: float; mottle: float
-    x: float; y: float; turn: float; curve: float
-    grain: float; coarse: float; brush_turn: float
-    light_x: float; light_y: float; vignette: float; exposure: float
-    streak: float; streak_at: float; streak_turn: float; streak_width: float  # streak 0: none
-    seam: float; seam_curve: float  # seam negative: above the print; 0: none
-    blur: float; noise: float
+    width: float
+    below: float
+    tracking: float
+    weight: float
+    density: float
+    mottle: float
+    x: float
+    y: float
+    turn: float
+    curve: float
+    grain: float
+    coarse: float
+    brush_turn: float
+    light_x: float
+    light_y: float
+    vignette: float
+    exposure: float
+    streak: float
+    streak_at: float
+    streak_turn: float
+    streak_width: float  # streak 0: none
+    seam: float
+    seam_curve: float  # seam negative: above the print; 0: none
+    blur: float
+    noise: float
 
     @classmethod
     def draw(cls, seed: int, i: int, label: str) -> "Logo":
         "Draw number `i` of `seed`. All but the defect comes from a stream of its own, which never hears of the label."
-        r, d = np.random.default_rng([seed, i, 0]), np.random.default_rng([seed, i, 1])
+        r = np.random.default_rng([seed, i, 0])
+        d = np.random.default_rng([seed, i, 1])
         def pick(values): return values[int(r.integers(len(values)))]
         v = {name: float(r.uniform(*ab)) for name, ab in _RANGES.items()}
         v["streak"] *= float(r.random() < .6)
@@ -70,7 +89,8 @@ class Logo:
         brushed = bool(r.random() < .4)
         base = np.array(pick(_METALS if brushed else _PLASTICS)) * r.uniform(.85, 1.12) * r.uniform(.98, 1.02, 3)
         ink = (r.uniform(.72, .95) if base.mean() < .48 else r.uniform(.03, .16)) * r.uniform(.95, 1.05, 3)
-        defect, strength = _DEFECTS[label][d.integers(len(_DEFECTS[label]))], float(d.uniform())
+        defect = _DEFECTS[label][d.integers(len(_DEFECTS[label]))]
+        strength = float(d.uniform())
         return cls(label, defect, strength, (seed, i), pick(_BRANDS), pick(_LINES), pick(_FONTS), brushed,
                    tuple(base.tolist()), tuple(ink.tolist()), **v)
 

@@ -23,6 +23,16 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 class ImageError(ValueError):
     "An image that cannot be read. The message names it, the reason and the way out."
 
+    def __init__(
+        self,
+        reason: str,  # What is wrong, without a full stop
+        advice: str = "",  # The way out, a sentence; empty where the reason is the whole message
+        source: str = "",  # The image's name, where it is known
+    ):
+        self.reason, self.advice, self.source = reason, advice, source
+        named = f"{source}: {reason}" if source else reason
+        super().__init__(f"{named}. {advice}" if advice else named)
+
 # %% ../../nbs/1_images/01_pixels.ipynb #15f38138
 def source_name(source: Any) -> str:
     "What to call `source` in a message."
@@ -40,7 +50,8 @@ def _heif_suffixes() -> tuple[str, ...]:
     return ".heic", ".heif", ".hif"
 
 
-_PLAIN = ".png .apng .jpg .jpeg .jpe .jfif .mpo .bmp .dib .gif .tif .tiff .webp .avif .avifs .ppm .pgm .pbm .pnm .jp2 .j2k .jpf .jpx .jpc .j2c .tga"
+_PLAIN = (".png .apng .jpg .jpeg .jpe .jfif .mpo .bmp .dib .gif .tif .tiff .webp .avif .avifs "
+          ".ppm .pgm .pbm .pnm .jp2 .j2k .jpf .jpx .jpc .j2c .tga")
 SUFFIXES = frozenset([*_PLAIN.split(), *_heif_suffixes()])
 
 # %% ../../nbs/1_images/01_pixels.ipynb #542340e4
@@ -77,7 +88,8 @@ def _upright(im: Image.Image) -> Image.Image:
 def _values(im: Image.Image) -> np.ndarray:  # (h, w), (h, w, 3) or (h, w, 4)
     "The pixel values of a Pillow image."
     im.load()
-    tags, im = getattr(im, "tag_v2", {}), _upright(im)
+    tags = getattr(im, "tag_v2", {})
+    im = _upright(im)
     signed = tags.get(339, (1,))[0] == 2  # SampleFormat
     if im.mode == "I":  # 32 bits that nearly always hold 16
         wide = np.asarray(im).view(np.uint32 if tags and not signed else np.int32)
@@ -124,8 +136,10 @@ def _read_tiff(data: bytes, max_pixels: int = MAX_PIXELS) -> _Pixels:
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
-    "ValueError for more pixels than allowed."
-    if (n := width * height) > max_pixels: raise ValueError(f"{width} x {height} is {n:,} pixels, more than max_pixels={max_pixels:,}")
+    "ImageError for more pixels than allowed."
+    if width*height <= max_pixels: return
+    raise ImageError(f"{width} x {height} is {width*height:,} pixels, more than max_pixels={max_pixels:,}",
+                     "Scale the file down, or read it yourself by open_image(path, max_pixels=...) and pass the array.")
 
 # %% ../../nbs/1_images/01_pixels.ipynb #bb551ce0
 def _read_deep(data: bytes, im: Image.Image) -> np.ndarray:  # (h, w, 3) or (h, w, 4) uint16
@@ -157,7 +171,8 @@ def _decode(file: Any, max_pixels: int, least: int | None = None) -> _Pixels:  #
 # %% ../../nbs/1_images/01_pixels.ipynb #5dc95020
 def _frame(im: Image.Image, file: Any) -> _Pixels:
     "The first frame of an opened file, with all its bits."
-    bits, args = _channel_bits(im, file), im.tile[0].args if im.tile else ()
+    bits = _channel_bits(im, file)
+    args = im.tile[0].args if im.tile else ()
     values = _values(im)  # also where another library reads the file: Pillow finds what is broken
     if bits > 8 and values.dtype == np.uint8 and im.format in ("PNG", "PPM", "TIFF") and im.mode in ("RGB", "RGBA"):
         file.seek(0)
@@ -166,11 +181,15 @@ def _frame(im: Image.Image, file: Any) -> _Pixels:
         values = np.round(values * (args[1] / 65535)).astype(np.uint16)  # Pillow has stretched it
     elif im.format == "JPEG2000" and values.dtype == np.uint16: values = values >> max(16 - bits, 0)  # likewise
     elif im.format == "JPEG2000" and bits > 8 and 0 < values[..., :3].max() < 64:
-        raise ValueError(f"it is in colour with {bits} bits a channel, of which only the upper 8 can be read, and these are all but empty")
+        raise ImageError(f"it is in colour with {bits} bits a channel, of which only the upper 8 can be read, and these are all but empty",
+                         "Save it as PNG or TIFF, which are read whole.")
     whitest = getattr(im, "tag_v2", {}).get(262) == 0 and im.mode not in ("1", "L")  # MinIsWhite, which Pillow heeds for 8 bits only
     return _Pixels(values, bits if 8 < bits < 16 else 0, whitest)
 
 # %% ../../nbs/1_images/01_pixels.ipynb #e91d4cfd
+_ADVICE = "Pass a path, the bytes of a file, a Pillow image or an array of numbers."
+
+
 def _pixels(source: Any, max_pixels: int, least: int | None = None) -> _Pixels:
     "Decode `source` into an array of shape (h, w), (h, w, 3) or (h, w, 4), values as stored."
     if isinstance(source, (str, Path)):
@@ -186,7 +205,8 @@ def _pixels(source: Any, max_pixels: int, least: int | None = None) -> _Pixels:
     if values.dtype.kind not in "buif": raise ValueError(f"{type(source).__name__} of {values.dtype} is no image")
     if not values.size: raise ValueError("it has no pixels")
     if values.ndim != 2 and (values.ndim != 3 or values.shape[2] not in (3, 4)):
-        raise ValueError(f"shape {values.shape} is not (h, w), (h, w, 3) or (h, w, 4)")
+        advice = "Arrays hold their channels last: array.transpose(1, 2, 0) moves them there." if values.ndim == 3 else _ADVICE
+        raise ImageError(f"shape {values.shape} is not (h, w), (h, w, 3) or (h, w, 4)", advice)
     return _Pixels(values)
 
 # %% ../../nbs/1_images/01_pixels.ipynb #a68f88a2
@@ -199,40 +219,33 @@ def _is_heif(source: Any) -> bool:
 
 # %% ../../nbs/1_images/01_pixels.ipynb #4cf54cba
 def _advice(error: Exception, source: Any) -> str:
-    "The way out of `error`, in a sentence."
-    text = str(error)
+    "The way out of an error that somebody else raised, in a sentence."
     if isinstance(error, FileNotFoundError): return "Check the name."
     if isinstance(error, IsADirectoryError): return "For a folder of images use load_folder."
     if isinstance(error, Image.DecompressionBombError):
         return "Scale the file down, or, if you trust it, raise both max_pixels= and PIL.Image.MAX_IMAGE_PIXELS."
-    if "max_pixels" in text: return "Scale the file down, or pass a larger max_pixels=."
-    if "shape" in text and getattr(source, "ndim", 0) == 3:
-        return "Arrays hold their channels last: array.transpose(1, 2, 0) moves them there."
-    if "NaN" in text: return "Replace them first, for example by np.nan_to_num."
-    if "below zero" in text: return "Add one offset to all images, or cut at zero: np.clip(values, 0, None)."
-    if "more than 16 bits" in text: return "Divide all images by one number first, so that 65535 or 1.0 is white."
-    if "bits, 0 to" in text: return "Read all images with more bits (bits=; embcam fit --bits), or save this one in the range of the others."
-    if "all but empty" in text: return "Save it as PNG or TIFF, which are read whole."
     if _is_heif(source): return 'HEIC and HEIF are read with pillow-heif: pip install "embcam[heic]".'
     if isinstance(source, (str, Path)): return "Replace the file, or leave it out (load_folder: on_error='skip')."
-    return "Pass a path, the bytes of a file, a Pillow image or an array of numbers."
+    return _ADVICE
 
 # %% ../../nbs/1_images/01_pixels.ipynb #f3d640b0
 @contextmanager
 def _named(source: Any) -> Iterator[None]:
     "Turn every failure into an `ImageError` that names the image."
     try: yield
-    except (MemoryError, ImageError): raise
+    except MemoryError: raise
+    except ImageError as error: raise error if error.source else ImageError(error.reason, error.advice, source_name(source)) from error
     except Exception as error:
         reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).rstrip(".")
         if isinstance(error, UnidentifiedImageError): reason = "this is no image in a format that Pillow reads"
-        raise ImageError(f"{source_name(source)}: {reason}. {_advice(error, source)}") from error
+        raise ImageError(reason, _advice(error, source), source_name(source)) from error
 
 # %% ../../nbs/1_images/01_pixels.ipynb #be2247da
 def _read(source: Any, max_pixels: int, least: int | None = None) -> _Pixels:
     "`_pixels`, all of them numbers."
     pixels = _pixels(source, max_pixels, least)
-    if pixels.values.dtype.kind == "f" and not np.isfinite(pixels.values).all(): raise ValueError("it holds NaN or infinite values")
+    if pixels.values.dtype.kind == "f" and not np.isfinite(pixels.values).all():
+        raise ImageError("it holds NaN or infinite values", "Replace them first, for example by np.nan_to_num.")
     return pixels
 
 # %% ../../nbs/1_images/01_pixels.ipynb #30bb9045
@@ -249,8 +262,12 @@ def _needed_bits(pixels: _Pixels) -> tuple[int, bool]:
     values = pixels.values[..., :3] if pixels.values.ndim == 3 else pixels.values  # without alpha
     if values.dtype == np.uint8 or values.dtype.kind == "b": return 0, False
     low, high, floats = values.min().item(), values.max().item(), values.dtype.kind == "f"
-    if low < 0: raise ValueError(f"its values go from {low:g} to {high:g}, and no image has any below zero")
-    if high > 65535: raise ValueError(f"its values go from {low:g} to {high:g}, more than 16 bits")
+    if low < 0:
+        raise ImageError(f"its values go from {low:g} to {high:g}, and no image has any below zero",
+                         "Add one offset to all images, or cut at zero: np.clip(values, 0, None).")
+    if high > 65535:
+        raise ImageError(f"its values go from {low:g} to {high:g}, more than 16 bits",
+                         "Divide all images by one number first, so that 65535 or 1.0 is white.")
     if floats and high < 1 + 1e-6: return (0 if np.all((values == 0) | (values == 1)) else 1), True
     return next(bits for bits in _LADDER if bits >= pixels.depth and high < 2**bits), floats
 
@@ -260,7 +277,9 @@ def _as_bytes(pixels: _Pixels, bits: int | None) -> np.ndarray:
     values = pixels.values[..., :3] if pixels.values.ndim == 3 else pixels.values
     needed, floats = _needed_bits(pixels)
     if bits and needed > bits:
-        raise ValueError(f"its values go from {values.min():g} to {values.max():g}, beyond the {bits} bits, 0 to {2**bits - 1}, that images are read in here")
+        raise ImageError(f"its values go from {values.min():g} to {values.max():g}, beyond the {bits} bits, 0 to {2**bits - 1}, "
+                         "that images are read in here",
+                         "Read all images with more bits (bits=; embcam fit --bits), or save this one in the range of the others.")
     if values.dtype == np.uint8: shown = values
     else:
         counts = needed > 1 or (floats and not needed and bits)
@@ -314,8 +333,8 @@ def open_mask(
         values = values[..., :3].max(-1) * (values[..., 3] > full / 2 if values.shape[2] == 4 else 1)
     mask = values > (full / 2 if values.max() > full / 2 else 0)
     if shape is not None and mask.shape != tuple(shape[:2]):
-        raise ImageError(f"{source_name(source)}: the mask is {mask.shape[0]} x {mask.shape[1]} (height x width), "
-                         f"its image {shape[0]} x {shape[1]}. Save both in one size.")
+        raise ImageError(f"the mask is {mask.shape[0]} x {mask.shape[1]} (height x width), its image {shape[0]} x {shape[1]}",
+                         "Save both in one size.", source_name(source))
     return mask
 
 # %% ../../nbs/1_images/01_pixels.ipynb #d2628256
@@ -326,7 +345,8 @@ def is_wide(
     if isinstance(source, Image.Image): return _channel_bits(source) > 8
     if not isinstance(source, (str, Path, bytes, bytearray)): return getattr(source, "dtype", None) not in (np.uint8, bool)
     try:
-        with open(source, "rb") if isinstance(source, (str, Path)) else io.BytesIO(source) as file, Image.open(file) as im: return _channel_bits(im, file) > 8
+        opened = open(source, "rb") if isinstance(source, (str, Path)) else io.BytesIO(source)
+        with opened as file, Image.open(file) as im: return _channel_bits(im, file) > 8
     except UnidentifiedImageError: return True  # tifffile may know it
 
 
