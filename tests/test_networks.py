@@ -379,3 +379,55 @@ def test_hashes_of_the_networks_that_worked_before():
     for p in net.parameters(): nn.init.constant_(p, .5)
     backbone = Backbone(net, size=32, target_layers=["1"])
     assert isinstance(backbone.network, nn.Sequential) and backbone.weights_hash.startswith("adf79acfd92cd14f") and backbone.fingerprint.startswith("2c83c2a3a6993bbf")
+
+
+# embeddings that depend on the batch
+
+class Along(nn.Module):
+    "Attention along the batch, as without batch_first."
+    def __init__(self):
+        super().__init__()
+        self.net, self.attention = small(), nn.MultiheadAttention(12, 2)
+
+    def forward(self, x):
+        e = self.net(x)[:, None]
+        return self.attention(e, e, e, need_weights=False)[0][:, 0]
+
+
+def without_statistics(): return nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8, track_running_stats=False), nn.ReLU(), nn.Conv2d(8, 12, 3, 2, 1), nn.ReLU(),
+                                               nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+DEPENDENT = {"statistics": without_statistics, "attention": Along, "centred": lambda: Holder(lambda net, x: net(x - x.mean((0, 2, 3), keepdim=True))),
+             "one at a time": lambda: Holder(lambda net, x: net(x).view(1, 12))}
+
+
+@pytest.mark.filterwarnings("ignore:.*one layer that can carry")
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize("name", DEPENDENT)
+def test_an_embedding_does_not_depend_on_the_batch(name, pooled):
+    torch.manual_seed(0)
+    network, layer = DEPENDENT[name](), "3" if name == "statistics" else "net.3"
+    if pooled and name in ("attention", "one at a time"): pytest.skip("the layer itself knows nothing of the batch")
+    with pytest.warns(UserWarning, match="embeds an image alone and in a batch differently.*embcam runs images one by one"):
+        backbone = Backbone(network, size=32, pooled=[layer] if pooled else None, target_layers=[layer], cache=False)
+    images = [np.random.default_rng(i).integers(0, 30 + 40*i, (40, 40, 3)).astype(np.uint8) for i in range(5)]
+    E = backbone.embed(images, progress=False)
+    assert np.allclose(E, np.concatenate([backbone.embed([image], progress=False) for image in images]), atol=1e-6)
+    assert np.allclose(E[3], backbone.trace(images[3]).embedding, atol=1e-5) and E.std(0).any()
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_does_not_depend_on_the_batch_is_run_as_it_is():
+    backbone = Backbone(small(), size=32)
+    assert type(backbone.network) is nn.Sequential
+
+
+def test_an_embedding_that_is_drawn_at_random_is_refused():
+    with pytest.raises(ValueError, match="Holder gives one image another embedding each time"):
+        Backbone(Holder(lambda net, x: nn.functional.dropout(net(x), training=True)), size=32)
+
+
+def test_a_batch_norm_that_needs_a_batch_is_named():
+    with pytest.raises(ValueError, match="has a batch norm without running statistics, which cannot run on one image alone"):
+        Backbone(nn.Sequential(*small(), nn.BatchNorm1d(12, track_running_stats=False)), size=32)

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from ..images import ImageError, image_sources, open_image
 from ..images.pixels import bits_in_use, check_bits, is_wide
-from .adapt import adapt_network
+from .adapt import OneByOne, adapt_network, one_by_one
 from .cache import DiskCache, _prefetch
 from .checkpoints import weights_hash
 from .fast import choose_precision, fast_network
@@ -181,7 +181,7 @@ def _survey(
     averages = _averages(network, grids, [*stages, *target_layers], size)
     feature_layers = tuple(layer for layer, part in averages.items() for _ in range(part.start, part.stop)) or None
     strides = input_stride(network, grids, stages, n_features, size) if resize == "native" else (1, 1)
-    return dict(network=network, channels=image_channels(network), n_features=n_features, stages=stages, target_layers=target_layers,
+    return dict(network=one_by_one(network, size), channels=image_channels(network), n_features=n_features, stages=stages, target_layers=target_layers,
                 layouts={name: grids[name][0] for name in target_layers}, pooled=pooled, averages=averages, feature_layers=feature_layers, strides=strides)
 
 # %% ../../nbs/2_network/08_embedding.ipynb #d393f857
@@ -237,6 +237,7 @@ class Backbone:
         if self.bits not in (None, 8): made_of.append(self.bits)  # 8 is what bytes are anyway
         if self.precision != "float32": made_of.append(self.precision)
         if self.draft: made_of.append("draft")
+        if isinstance(self.network, OneByOne): made_of.append("one by one")
         return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
 
     def prepare(self, image: np.ndarray) -> tuple[torch.Tensor, Frame]: return _prepare(self, image)
