@@ -61,8 +61,7 @@ class Ours:
         return [self.backbone.prepare(open_image(file))[0] for file in files]
 
     def run(self, inputs):
-        from embcam.network.embedding import _forward
-        return np.concatenate([_forward(self.backbone, inputs[i:i + 32]) for i in range(0, len(inputs), 32)])
+        return np.concatenate([self.backbone.embed_inputs(inputs[i:i + 32]) for i in range(0, len(inputs), 32)])
 
     def embed(self, files): return self.backbone.embed(files, progress=False)
 

@@ -15,7 +15,7 @@ from torch import nn
 from torchvision.models import VisionTransformer
 
 from embcam.network import Backbone, DiskCache, Frame, Trace, WeightsError
-from embcam.network.cache import _prefetch
+from embcam.network.cache import prefetch
 from embcam.network.layers import PooledStages, as_grid, headless, patch_grid, record_activations
 
 IMAGE = np.kron(np.random.default_rng(0).integers(0, 256, (9, 7, 3)), np.ones((10, 10, 1))).astype(np.uint8)  # coloured squares
@@ -125,15 +125,15 @@ def test_kinds_of_cache(cache, kind):
     assert type(backbone.cache) is kind and (cache is not backbone.cache or cache == {}) and backbone.uncached().cache is None
 
 
-def test_prefetch_keeps_order_and_stops():
-    assert list(_prefetch(lambda i: i*i, range(50), workers=3, ahead=2)) == [i*i for i in range(50)]
+def testprefetch_keeps_order_and_stops():
+    assert list(prefetch(lambda i: i*i, range(50), workers=3, ahead=2)) == [i*i for i in range(50)]
     asked = []
-    results = _prefetch(lambda i: asked.append(i) or i, iter(range(1000)), workers=2, ahead=4)
+    results = prefetch(lambda i: asked.append(i) or i, iter(range(1000)), workers=2, ahead=4)
     assert next(results) == 0
     results.close()
     assert len(asked) <= 10
-    with pytest.raises(ZeroDivisionError): list(_prefetch(lambda i: 1/i, [1, 0, 1]))
-    assert list(_prefetch(abs, [])) == []
+    with pytest.raises(ZeroDivisionError): list(prefetch(lambda i: 1/i, [1, 0, 1]))
+    assert list(prefetch(abs, [])) == []
 
 
 # traces

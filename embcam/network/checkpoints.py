@@ -30,10 +30,12 @@ class WeightsError(RuntimeError):
 def _harmless() -> list:
     "Types that training scripts leave in checkpoints, and that hold data only."
     arrays = np._core.multiarray if hasattr(np, "_core") else np.core.multiarray
-    paths = [(kind, f"{module}.{name}") for module in ("pathlib", "pathlib._local")
-             for kind, name in ((PurePosixPath, "PosixPath"), (PurePosixPath, "PurePosixPath"), (PureWindowsPath, "WindowsPath"), (PureWindowsPath, "PureWindowsPath"))]
-    numbers = [(getattr(arrays, name), f"numpy.{core}.multiarray.{name}") for name in ("scalar", "_reconstruct") for core in ("core", "_core")]
-    return [argparse.Namespace, np.ndarray, np.dtype, *{type(np.dtype(code)) for code in "?bBhHiIlLqQefd"}, *numbers, *paths]
+    kinds = {"PosixPath": PurePosixPath, "PurePosixPath": PurePosixPath, "WindowsPath": PureWindowsPath, "PureWindowsPath": PureWindowsPath}
+    paths = [(kind, f"{module}.{name}") for module in ("pathlib", "pathlib._local") for name, kind in kinds.items()]
+    modules = "numpy.core.multiarray", "numpy._core.multiarray"
+    numbers = [(getattr(arrays, name), f"{module}.{name}") for name in ("scalar", "_reconstruct") for module in modules]
+    dtypes = {type(np.dtype(code)) for code in "?bBhHiIlLqQefd"}
+    return [argparse.Namespace, np.ndarray, np.dtype, *dtypes, *numbers, *paths]
 
 
 def _read_torch(
@@ -46,9 +48,11 @@ def _read_torch(
 def _named_tensors(
     found: Any,  # What a file holds: mappings and lists, one in the other
     above: str = "",  # The keys that lead here
-) -> Iterator[tuple]:  # (keys joined by dots, tensor)
+) -> Iterator[tuple[str, torch.Tensor]]:  # (keys joined by dots, tensor)
     "Every tensor in a checkpoint, by name."
-    items = found.items() if isinstance(found, Mapping) else enumerate(found) if isinstance(found, (list, tuple)) else ()
+    items = ()
+    if isinstance(found, Mapping): items = found.items()
+    if isinstance(found, (list, tuple)): items = enumerate(found)
     for key, value in items:
         if isinstance(value, torch.Tensor): yield f"{above}{key}", value
         else: yield from _named_tensors(value, f"{above}{key}.")
@@ -66,13 +70,15 @@ def read_weights(
         return found
     except (SafetensorError, OSError, EOFError, RuntimeError, ValueError) as error:
         if "TorchScript" in str(error):
-            raise WeightsError(f"{path} is a TorchScript archive, a program: save the state_dict() of what torch.jit.load returns and pass that.") from error
+            raise WeightsError(f"{path} is a TorchScript archive, a program: save the state_dict() of what torch.jit.load returns "
+                               "and pass that.") from error
         reason = str(error) or type(error).__name__
         raise WeightsError(f"{path} is damaged or not a weights file ({reason.splitlines()[0]}).") from error
     except Exception as error:  # torch raises pickle.UnpicklingError for what weights_only refuses
         held = re.search(r"GLOBAL ([\w.]+)", str(error))
         what = f", it holds {held[1].rstrip('.')}, which could run code" if held else ""
-        raise WeightsError(f"{path} was refused: it is no file of plain tensors{what}. Save the network's state_dict() and pass that.") from error
+        raise WeightsError(f"{path} was refused: it is no file of plain tensors{what}. "
+                           "Save the network's state_dict() and pass that.") from error
 
 # %% ../../nbs/2_network/03_checkpoints.ipynb #9468e8e2
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
@@ -88,7 +94,8 @@ def _prefixes(
     found: Iterable[str],  # Names in a checkpoint
 ) -> list[str]:  # Such as "", "state_dict.", "state_dict.model."
     "What stands before a network's names in a checkpoint, in the order of the checkpoint."
-    own, seen = set(own), Counter({"": 0})
+    own = set(own)
+    seen = Counter({"": 0})
     for name in found:
         parts = name.split(".")
         seen.update(".".join([*parts[:i], ""]) for i in range(len(parts)) if ".".join(parts[i:]) in own)
@@ -107,8 +114,10 @@ def _readings(
     if len(set(bare.values())) < len(own): bare = {name: name for name in own}
     there = {_bare(name): name for name in reversed(found)}  # of two that agree, the first
     common = os.path.commonprefix([*bare.values()]).rpartition(".")[0]
+    starts = [""]
+    if common and any("." in name[len(common) + 1:] for name in bare.values()): starts.append(f"{common}.")
     readings = []
-    for start in ("", f"{common}.") if common and any("." in name[len(common) + 1:] for name in bare.values()) else ("",):
+    for start in starts:
         short = {name.removeprefix(start): long for long, name in bare.items()}
         for prefix in sorted(_prefixes(short, map(_bare, found)), key=lambda prefix: bool(_AVERAGE.search(prefix))):
             readings.append({long: there[prefix + name] for name, long in short.items() if prefix + name in there})
@@ -128,14 +137,16 @@ def _lacking(
 def _misfit(
     own: dict,  # Tensors of a network by name
     found: dict,  # Tensors of a checkpoint by name
-    reading: dict,  # The best one
+    readings: list[dict],  # None of them complete
 ) -> str:  # For an error
-    "Say what is missing, what has another shape, and what the names in the checkpoint look like."
-    missing, shapes = _lacking(own, found, reading)
+    "Say what the best reading lacks, what has another shape, and what the names in the checkpoint look like."
+    best = min(readings, key=lambda reading: sum(map(len, _lacking(own, found, reading))))
+    missing, shapes = _lacking(own, found, best)
     first = ", ".join(map(repr, (missing or shapes)[:3]))
-    sizes = f" ({tuple(found[reading[shapes[0]]].shape)}, not {tuple(own[shapes[0]].shape)})" if shapes and not missing else ""
+    sizes = f" ({tuple(found[best[shapes[0]]].shape)}, not {tuple(own[shapes[0]].shape)})" if shapes and not missing else ""
     there = f"Its own names are {', '.join(map(repr, list(found)[:3]))}, ... " if found else "It holds no tensors. "
-    return f"{len(missing)} of {len(own)} tensors missing, {len(shapes)} of another shape, the first {first}{sizes}. {there}Name the network that the weights were made for."
+    return (f"{len(missing)} of {len(own)} tensors missing, {len(shapes)} of another shape, the first {first}{sizes}. "
+            f"{there}Name the network that the weights were made for.")
 
 # %% ../../nbs/2_network/03_checkpoints.ipynb #1b85b6fd
 def load_weights(
@@ -147,13 +158,15 @@ def load_weights(
     own = {name: tensor for name, tensor in network.state_dict().items() if isinstance(tensor, torch.Tensor)}
     found = dict(_named_tensors(state))
     if whole_numbers := [name for name, tensor in found.items() if tensor.is_quantized]:
-        raise WeightsError(f"{source} is quantised ({whole_numbers[0]!r} and others): pass the weights of the network that it was made from.")
+        raise WeightsError(f"{source} is quantised ({whole_numbers[0]!r} and others): "
+                           "pass the weights of the network that it was made from.")
     readings = _readings(list(own), list(found))
     whole = [reading for reading in readings if not any(_lacking(own, found, reading))]
-    if not whole: raise WeightsError(f"{source} does not fit this network: {_misfit(own, found, min(readings, key=lambda r: sum(map(len, _lacking(own, found, r)))))}")
+    if not whole: raise WeightsError(f"{source} does not fit this network: {_misfit(own, found, readings)}")
     taken, *others = whole
-    other = next((r for r in others if any(not torch.equal(found[r[name]], found[there]) for name, there in taken.items())), None)
-    if other:
+
+    def differs(reading): return any(not torch.equal(found[reading[name]], found[there]) for name, there in taken.items())
+    if other := next(filter(differs, others), None):
         first = next(iter(taken))
         warnings.warn(f"{source} holds this network more than once: {taken[first]!r} and its like are taken, not {other[first]!r}. "
                       "For others pass the part of the checkpoint that holds them.", stacklevel=4)

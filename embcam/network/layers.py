@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['headless', 'as_grid', 'patch_grid', 'network_lock', 'record_activations', 'like_network', 'random_input',
-           'class_name', 'image_channels', 'random_image', 'find_grids', 'layers_with_gradient', 'find_stages',
-           'choose_layers', 'input_stride', 'PooledStages', 'choose_pooled']
+           'SameModules', 'class_name', 'image_channels', 'random_image', 'find_grids', 'layers_with_gradient',
+           'find_stages', 'choose_layers', 'input_stride', 'PooledStages', 'choose_pooled']
 
 # %% ../../nbs/2_network/01_layers.ipynb #58459bb0
 import threading
@@ -13,6 +13,7 @@ import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -38,7 +39,7 @@ def headless(
 def as_grid(
     output: torch.Tensor,  # What a layer returned
     layout: str = "channels first",  # "channels first", "channels last" or "tokens"
-    patches: tuple = (0, 0),  # Rows and columns of patches, for tokens
+    patches: tuple[int, int] = (0, 0),  # Rows and columns of patches, for tokens
 ) -> tuple[torch.Tensor, Callable]:  # The grid (n, C, h, w), and the way back to the layer's own shape
     "See what a layer returned as channels over a grid."
     if layout == "channels first": return output, lambda grid: grid
@@ -50,8 +51,8 @@ def as_grid(
 # %% ../../nbs/2_network/01_layers.ipynb #f8f59e7e
 def patch_grid(
     network: nn.Module,  # Any network
-    shape: tuple,  # Height and width of its input, pixels
-) -> tuple:  # Rows and columns of patches; (0, 0) for a network without patches
+    shape: tuple[int, int],  # Height and width of its input, pixels
+) -> tuple[int, int]:  # Rows and columns of patches; (0, 0) for a network without patches
     "Count the patches that the network's first convolution without overlap cuts out of an image."
     steps = next((m.stride for m in network.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == m.stride != (1, 1)), None)
     return tuple(side//step for side, step in zip(shape, steps)) if steps else (0, 0)
@@ -59,17 +60,21 @@ def patch_grid(
 # %% ../../nbs/2_network/01_layers.ipynb #2803cd21
 def _layout_of(
     module: nn.Module,  # A layer
-    output,  # What it returned for one square image
-    patches: tuple,  # From `patch_grid`
+    output: Any,  # What it returned for one square image
+    patches: tuple[int, int],  # From `patch_grid`
 ) -> str | None:  # "channels first", "channels last", "tokens"; None for what is no grid
     "Tell how a layer keeps its grid."
     if not isinstance(output, torch.Tensor) or output.ndim not in (3, 4) or len(output) != 1: return None
-    if output.ndim == 3: return "tokens" if 0 <= output.shape[1] - patches[0]*patches[1] < patches[0]*patches[1] else None
+    if output.ndim == 3:
+        cells = patches[0]*patches[1]
+        return "tokens" if 0 <= output.shape[1] - cells < cells else None
     _, a, b, c = output.shape
     if a == b == c:
-        flat = any(type(m) in (nn.LayerNorm, nn.Linear) for m in module.modules())
-        return "channels last" if flat and not any(isinstance(m, nn.Conv2d) for m in module.modules()) else "channels first"
-    return "channels first" if b == c else "channels last" if a == b else None
+        inner = list(module.modules())
+        flat = any(type(m) in (nn.LayerNorm, nn.Linear) for m in inner)
+        return "channels last" if flat and not any(isinstance(m, nn.Conv2d) for m in inner) else "channels first"
+    if b == c: return "channels first"
+    return "channels last" if a == b else None
 
 # %% ../../nbs/2_network/01_layers.ipynb #b4fcf3ef
 _LOCKS = WeakKeyDictionary()
@@ -89,7 +94,8 @@ def _set_hooks(
 ) -> Iterator[None]:
     "Set forward hooks under the network's lock; every one is gone afterwards, also after an error."
     with network_lock(network):
-        modules, handles = dict(network.named_modules()), []
+        modules = dict(network.named_modules())
+        handles = []
         try:
             for name, hook in hooks.items(): handles.append(modules[name].register_forward_hook(hook))
             yield
@@ -102,7 +108,7 @@ def record_activations(
     network: nn.Module,  # Any network
     names: Iterable[str],  # Dotted names of its modules
     layouts: dict | None = None,  # {name: layout}; default channels first: the output as it is
-    patches: tuple = (0, 0),  # From `patch_grid`, for tokens
+    patches: tuple[int, int] = (0, 0),  # From `patch_grid`, for tokens
 ) -> Iterator[dict]:  # Filled by the next forward pass: {name: grid (n, C, h, w)}
     "Collect the grids of the named modules, and run the rest of the network on them."
     grids = {}
@@ -131,7 +137,7 @@ def random_input(
     return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(like_network(network))
 
 # %% ../../nbs/2_network/01_layers.ipynb #c77a5f7f
-class _SameModules(nn.Module):
+class SameModules(nn.Module):
     "A network with the modules of another one, under the same names."
 
     def __init__(
@@ -140,19 +146,25 @@ class _SameModules(nn.Module):
         channels: int | None = None,  # Of its images: 3, or 1 for grey ones; default as the other one's
     ):
         super().__init__()
-        shared = "_modules", "_parameters", "_buffers", "_non_persistent_buffers_set", "training"
-        vars(self).update({part: vars(network)[part] for part in shared})
+        for shared in "_modules", "_parameters", "_buffers", "_non_persistent_buffers_set", "training":
+            vars(self)[shared] = vars(network)[shared]
         vars(self)["inner"] = network  # no module of its own: its modules are ours
         self.channels = channels or image_channels(network)
 
 # %% ../../nbs/2_network/01_layers.ipynb #49bd91f0
-def class_name(network: nn.Module) -> str:
+def class_name(
+    network: nn.Module,  # Any network
+) -> str:
     "What to call a network in an error: the user's own class."
-    while isinstance(network, _SameModules): network = network.inner
+    while isinstance(network, SameModules): network = network.inner
     return type(network).__name__
 
 # %% ../../nbs/2_network/01_layers.ipynb #fe1b23d8
-def image_channels(network: nn.Module) -> int: return network.channels if isinstance(network, _SameModules) else 3
+def image_channels(
+    network: nn.Module,  # Any network
+) -> int:  # 3, or 1 for grey images
+    "How many channels the images of a network have."
+    return network.channels if isinstance(network, SameModules) else 3
 
 
 def random_image(
@@ -170,7 +182,8 @@ def find_grids(
     size: int = 224,  # Side of its input, pixels
 ) -> tuple[dict, int]:  # ({name: (layout, (C, h, w))} in the order in which modules run; length of the embedding)
     "Note the grid of every module during one forward pass."
-    found, patches = {}, patch_grid(network, (size, size))
+    found = {}
+    patches = patch_grid(network, (size, size))
 
     def look(name):
         def hook(module, args, output):
@@ -182,7 +195,8 @@ def find_grids(
         except (RuntimeError, AssertionError, ValueError) as error:
             raise ValueError(f"{class_name(network)} cannot take images of size={size} px ({error}).") from error
     if not isinstance(embedding, torch.Tensor) or embedding.ndim != 2:
-        raise ValueError(f"{class_name(network)} must return embeddings of shape (n, D), not {getattr(embedding, 'shape', type(embedding))}.")
+        returned = getattr(embedding, "shape", type(embedding))
+        raise ValueError(f"{class_name(network)} must return embeddings of shape (n, D), not {returned}.")
     return found, embedding.shape[-1]
 
 # %% ../../nbs/2_network/01_layers.ipynb #5e662e85
@@ -194,7 +208,8 @@ def _blocks(
     grids: dict,  # From `find_grids`
 ) -> list[str]:  # Names, in order
     "List the blocks of a network, in the order of its definition."
-    side, modules = {name: shape[1] for name, (_, shape) in grids.items()}, dict(network.named_modules())
+    side = {name: shape[1] for name, (_, shape) in grids.items()}
+    modules = dict(network.named_modules())
 
     def walk(above, module):
         for name, child in module.named_children():
@@ -210,8 +225,11 @@ def _longest_row(
     grids: dict,  # From `find_grids`
 ) -> list[str]:  # Names, in order
     "Find the longest row of modules of one parent, one type and one shape: the blocks of a transformer."
-    rows, modules = {}, dict(network.named_modules())
-    for name in grids: rows.setdefault((name.rpartition(".")[0], type(modules[name]), grids[name]), []).append(name)
+    modules = dict(network.named_modules())
+    rows = {}
+    for name, grid in grids.items():
+        parent = name.rpartition(".")[0]
+        rows.setdefault((parent, type(modules[name]), grid), []).append(name)
     return max(rows.values(), key=len, default=[])
 
 # %% ../../nbs/2_network/01_layers.ipynb #3c459da5
@@ -219,24 +237,38 @@ def _differentiable(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
     "What the network returns, with its graph; ValueError for a network whose forward cannot be differentiated."
     try: return network(x)
     except RuntimeError as error:
-        raise ValueError(f"{class_name(network)} cannot be differentiated, and maps need the gradient of the embedding ({error}).") from error
-
-
-def _check_graph(
-    network: nn.Module,  # Any network
-    size: int = 224,  # Side of its input, pixels
-) -> None:
-    "ValueError for an embedding without a graph."
-    with network_lock(network), torch.inference_mode(False), torch.enable_grad(): output = _differentiable(network, random_image(network, size).requires_grad_())
-    if not output.requires_grad:
-        raise ValueError(f"{class_name(network)} returns an embedding without a graph: its forward runs under torch.no_grad, or detaches what it returns. "
-                         "Maps need the gradient of the embedding: take that out of forward, embcam freezes the network itself.")
+        raise ValueError(f"{class_name(network)} cannot be differentiated, "
+                         f"and maps need the gradient of the embedding ({error}).") from error
 
 # %% ../../nbs/2_network/01_layers.ipynb #c835a2d6
 def _counting(runs: Counter, name: str) -> Callable:
     "A hook that counts the runs of a layer that return a tensor."
     def hook(module, args, output): runs[name] += isinstance(output, torch.Tensor)
     return hook
+
+# %% ../../nbs/2_network/01_layers.ipynb #155a783f
+def layers_with_gradient(
+    network: nn.Module,  # Any network
+    names: Iterable[str],  # Modules with a grid
+    grids: dict,  # From `find_grids`
+    size: int = 224,  # Side of the network's input, pixels
+) -> list[str]:  # Those that reach the embedding
+    "Keep the layers whose grid has a part in the embedding, and shows all of it: of several runs of a layer the last one counts."
+    names = list(names)
+    layouts = {name: layout for name, (layout, _) in grids.items()}
+    patches = patch_grid(network, (size, size))
+    runs = Counter()
+    counting = {name: _counting(runs, name) for name in names}
+    with torch.inference_mode(False), torch.enable_grad():
+        x = random_image(network, size).requires_grad_()
+        with _set_hooks(network, counting), record_activations(network, names, layouts, patches) as found:
+            output = _differentiable(network, x)
+        found = {name: grid for name, grid in found.items() if grid.requires_grad}
+        if not found or not output.requires_grad: return []
+        direction = random_input(network, *output.shape).to(output)
+        gradients = torch.autograd.grad(output, list(found.values()), direction, allow_unused=True)
+    reached = [name for name, gradient in zip(found, gradients) if gradient is not None and gradient.any()]
+    return [name for name in reached if runs[name] == 1 or not _reaches_around(network, name, runs[name], size)]
 
 # %% ../../nbs/2_network/01_layers.ipynb #b62854dc
 def _reaches_around(
@@ -253,10 +285,13 @@ def _reaches_around(
         outputs.append(output)
         return output.detach().clone() if len(outputs) == runs else output.clone()
     with torch.inference_mode(False), torch.enable_grad():
-        with _set_hooks(network, {name: hook}): embedding = _differentiable(network, random_image(network, size).requires_grad_())
-        earlier = [output for output in outputs[:-1] if output.requires_grad and not torch.equal(output, outputs[-1])]  # twice the same is once
+        x = random_image(network, size).requires_grad_()
+        with _set_hooks(network, {name: hook}): embedding = _differentiable(network, x)
+        *earlier, last = outputs
+        earlier = [output for output in earlier if output.requires_grad and not torch.equal(output, last)]  # twice the same is once
         if not earlier or not isinstance(embedding, torch.Tensor) or not embedding.requires_grad: return False
-        gradients = torch.autograd.grad(embedding, earlier, random_input(network, *embedding.shape).to(embedding), allow_unused=True)
+        direction = random_input(network, *embedding.shape).to(embedding)
+        gradients = torch.autograd.grad(embedding, earlier, direction, allow_unused=True)
     return any(gradient is not None and bool(gradient.any()) for gradient in gradients)
 
 # %% ../../nbs/2_network/01_layers.ipynb #9c556861
@@ -266,30 +301,27 @@ def _check_runs(
     size: int = 224,  # Side of the network's input, pixels
 ) -> None:
     "ValueError for a layer whose last grid shows a part only."
-    runs, names = Counter(), list(names)
-    with torch.inference_mode(), _set_hooks(network, {name: _counting(runs, name) for name in names}): network(random_image(network, size))
-    for name in [name for name in names if runs[name] > 1 and _reaches_around(network, name, runs[name], size)]:
-        raise ValueError(f"{name!r} of {class_name(network)} runs {runs[name]} times for one image, and one map cannot show all of its runs: "
-                         "choose a layer that runs once, or pass a network that looks at an image once.")
-
-# %% ../../nbs/2_network/01_layers.ipynb #155a783f
-def layers_with_gradient(
-    network: nn.Module,  # Any network
-    names: Iterable[str],  # Modules with a grid
-    grids: dict,  # From `find_grids`
-    size: int = 224,  # Side of the network's input, pixels
-) -> list[str]:  # Those that reach the embedding
-    "Keep the layers whose grid has a part in the embedding, and shows all of that part: the grid of the last run, where a layer runs more than once."
+    names = list(names)
     runs = Counter()
-    with torch.inference_mode(False), torch.enable_grad():
-        x, layouts = random_image(network, size).requires_grad_(), {name: layout for name, (layout, _) in grids.items()}
-        counting, patches = {name: _counting(runs, name) for name in names}, patch_grid(network, (size, size))
-        with _set_hooks(network, counting), record_activations(network, names, layouts, patches) as found: output = _differentiable(network, x)
-        found = {name: grid for name, grid in found.items() if grid.requires_grad}
-        if not found or not output.requires_grad: return []
-        gradients = torch.autograd.grad(output, list(found.values()), random_input(network, *output.shape).to(output), allow_unused=True)
-    reached = [name for name, gradient in zip(found, gradients) if gradient is not None and gradient.any()]
-    return [name for name in reached if runs[name] == 1 or not _reaches_around(network, name, runs[name], size)]
+    with torch.inference_mode(), _set_hooks(network, {name: _counting(runs, name) for name in names}):
+        network(random_image(network, size))
+    for name in names:
+        if runs[name] < 2 or not _reaches_around(network, name, runs[name], size): continue
+        raise ValueError(f"{name!r} of {class_name(network)} runs {runs[name]} times for one image, and one map cannot show all of its "
+                         "runs: choose a layer that runs once, or pass a network that looks at an image once.")
+
+# %% ../../nbs/2_network/01_layers.ipynb #9e5e6926
+def _check_graph(
+    network: nn.Module,  # Any network
+    size: int = 224,  # Side of its input, pixels
+) -> None:
+    "ValueError for an embedding without a graph."
+    with network_lock(network), torch.inference_mode(False), torch.enable_grad():
+        output = _differentiable(network, random_image(network, size).requires_grad_())
+    if not output.requires_grad:
+        raise ValueError(f"{class_name(network)} returns an embedding without a graph: its forward runs under torch.no_grad, or detaches "
+                         "what it returns. Maps need the gradient of the embedding: take that out of forward, "
+                         "embcam freezes the network itself.")
 
 # %% ../../nbs/2_network/01_layers.ipynb #0713e751
 def find_stages(
@@ -298,7 +330,8 @@ def find_stages(
     size: int = 224,  # Side of its input, pixels
 ) -> dict:  # {name: grid (h, w)}, at most four, in order
     "Choose the layers to draw maps at: the last of each resolution, or four evenly spaced blocks of a transformer."
-    blocks, row = layers_with_gradient(network, _blocks(network, grids), grids, size), _longest_row(network, grids)
+    blocks = layers_with_gradient(network, _blocks(network, grids), grids, size)
+    row = _longest_row(network, grids)
     names = list({grids[name][1][1]: name for name in blocks}.values())[-4:]
     if len(names) < 2 < len(row):
         row = layers_with_gradient(network, row, grids, size)
@@ -306,6 +339,13 @@ def find_stages(
     return {name: grids[name][1][1:] for name in names}
 
 # %% ../../nbs/2_network/01_layers.ipynb #a984d430
+def _as_names(
+    wanted: Iterable[str] | str,  # One name, or several
+) -> tuple[str, ...]:
+    "Names, however they were given."
+    return (wanted,) if isinstance(wanted, str) else tuple(wanted)
+
+
 def _check_grids(
     network: nn.Module,  # Without its head
     grids: dict,  # From `find_grids`
@@ -313,7 +353,8 @@ def _check_grids(
     others: Iterable[str],  # To name in the error
 ) -> None:
     "ValueError for a name that is no module, or no module with a grid."
-    own, modules = class_name(network), dict(network.named_modules())
+    own = class_name(network)
+    modules = dict(network.named_modules())
     for name in names:
         if name not in modules: raise ValueError(f"No module {name!r} in {own}; its stages are {', '.join(others)}.")
         if name not in grids: raise ValueError(f"{name!r} returns no grid; the stages of {own} are {', '.join(others)}.")
@@ -325,21 +366,25 @@ def choose_layers(
     stages: dict,  # From `find_stages`
     wanted: Iterable[str] | str | None,  # Module names; None: the stages
     size: int = 224,  # Side of the network's input, pixels
-) -> tuple:  # Module names
+) -> tuple[str, ...]:  # Module names
     "The layers to draw maps at; ValueError, with the layers that can be used, for a name that cannot."
-    names, own = tuple(stages if wanted is None else [wanted] if isinstance(wanted, str) else wanted), class_name(network)
+    own = class_name(network)
+    names = tuple(stages) if wanted is None else _as_names(wanted)
     if not stages: _check_graph(network, size)
     if not names:
         _check_runs(network, _blocks(network, grids), size)
-        raise ValueError(f"{own} has no layer that can carry a map: name target_layers, use larger images, or check that its embedding depends on the image.")
+        raise ValueError(f"{own} has no layer that can carry a map: name target_layers, use larger images, "
+                         "or check that its embedding depends on the image.")
     _check_grids(network, grids, names, stages)
-    others = [name for name in names if name not in stages]
-    if others: _check_runs(network, others, size)
-    reached = {*stages, *(layers_with_gradient(network, others, grids, size) if others else ())}
+    reached = set(stages)
+    if others := [name for name in names if name not in stages]:
+        _check_runs(network, others, size)
+        reached.update(layers_with_gradient(network, others, grids, size))
     for name in names:
         what = f"The patch tokens of {name!r} do" if grids[name][0] == "tokens" else f"{name!r} does"
         if name not in reached: raise ValueError(f"{what} not reach the embedding; {', '.join(stages)} do.")
-    if wanted is None and len(names) == 1: warnings.warn(f"{own} has one layer that can carry a map, {names[0]!r}: expect little of it.", stacklevel=4)
+    if wanted is None and len(names) == 1:
+        warnings.warn(f"{own} has one layer that can carry a map, {names[0]!r}: expect little of it.", stacklevel=4)
     return names
 
 # %% ../../nbs/2_network/01_layers.ipynb #5fb2a61b
@@ -362,7 +407,7 @@ def input_stride(
     raise ValueError(f"{class_name(network)} takes images of {size} x {size} px only: choose resize='squash', 'letterbox' or 'crop'.")
 
 # %% ../../nbs/2_network/01_layers.ipynb #8d6b6f94
-class PooledStages(_SameModules):
+class PooledStages(SameModules):
     "A network whose embedding is the plain averages of some of its layers, side by side."
 
     def __init__(
@@ -372,24 +417,29 @@ class PooledStages(_SameModules):
         layouts: dict | None = None,  # {name: layout}; default channels first
     ):
         super().__init__(network)
-        self.names, self.layouts = tuple(names), {name: (layouts or {}).get(name, "channels first") for name in names}
+        self.names = tuple(names)
+        self.layouts = {name: (layouts or {}).get(name, "channels first") for name in self.names}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        with record_activations(self.inner, self.names, self.layouts, patch_grid(self.inner, x.shape[2:])) as grids: self.inner(x)
-        return torch.cat([grids[name].mean((2, 3), dtype=torch.promote_types(grids[name].dtype, torch.float32)) for name in self.names], 1)
+        with record_activations(self.inner, self.names, self.layouts, patch_grid(self.inner, x.shape[2:])) as found: self.inner(x)
+        grids = [found[name] for name in self.names]
+        return torch.cat([grid.mean((2, 3), dtype=torch.promote_types(grid.dtype, torch.float32)) for grid in grids], 1)
 
 # %% ../../nbs/2_network/01_layers.ipynb #563ebc36
 def _stage_blocks(
     network: nn.Module,  # Without its head
     grids: dict,  # From `find_grids`
     size: int,  # Side of its input, pixels
-) -> tuple:  # Module names, in order
+) -> tuple[str, ...]:  # Module names, in order
     "The blocks of the last two resolutions: what `pooled=\"stages\"` means for this network."
-    def holds_weights(module): return any(isinstance(m, (nn.Conv2d, nn.Linear)) for m in list(module.modules())[1:])
     modules = dict(network.named_modules())
-    side = {name: grids[name][1][1] for name in _blocks(network, grids) if holds_weights(modules[name])}
+
+    def holds_weights(name):
+        return any(isinstance(m, (nn.Conv2d, nn.Linear)) for m in list(modules[name].modules())[1:])
+    side = {name: grids[name][1][1] for name in _blocks(network, grids) if holds_weights(name)}
     last = sorted(set(side.values()))[:2]
-    return tuple(name for name in side if side[name] in last) if len(last) > 1 else tuple(find_stages(network, grids, size))
+    if len(last) < 2: return tuple(find_stages(network, grids, size))
+    return tuple(name for name in side if side[name] in last)
 
 # %% ../../nbs/2_network/01_layers.ipynb #79766f08
 def choose_pooled(
@@ -397,10 +447,10 @@ def choose_pooled(
     grids: dict,  # From `find_grids`
     wanted: str | Iterable[str],  # "stages", one name, or several
     size: int = 224,  # Side of its input, pixels
-) -> tuple:  # Module names
+) -> tuple[str, ...]:  # Module names
     "The layers whose averages make the embedding; ValueError for a name that has no grid."
     stages = _stage_blocks(network, grids, size)
-    names = stages if wanted == "stages" else (wanted,) if isinstance(wanted, str) else tuple(wanted)
+    names = stages if wanted == "stages" else _as_names(wanted)
     if len(set(names)) < len(names) or not names: raise ValueError(f"pooled={names!r}: name one or more layers, each once.")
     _check_grids(network, grids, names, stages)
     _check_runs(network, names, size)
