@@ -1,13 +1,13 @@
 """Embedding from files: embcam against torchvision's loop in float32, and against OpenVINO and ONNX Runtime where they are installed.
 
-python benchmarks/embedding_speed.py FOLDER [--images 64] [--forecasts 480] [--rounds 5] [--pooled stages] [--out nbs/results/embedding_speed.csv]
+python benchmarks/embedding_speed.py FOLDER [--images 64] [--predictions 480] [--rounds 5] [--pooled stages] [--out nbs/results/embedding_speed.csv]
 
 FOLDER holds classes in subfolders, such as photographs of circuit boards (DeepPCB). All sides embed the same files with the same network in
 one run, alternating: a warm-up on eight, then `rounds` rounds, of which the median of the ratios to torchvision's loop is taken (images a second).
 torchvision's loop is the one from its documentation: open, transform, stack 32, run the network, in float32 with contiguous memory.
 
 Columns: side; images a second from files; that over torchvision's; decoding and preparing alone; the network alone; the smallest cosine to
-torchvision's embeddings; and the forecasts that differ on the held-out quarter, of a logistic regression and of a forest, if the head is fitted
+torchvision's embeddings; and the predictions that differ on the held-out quarter, of a logistic regression and of a forest, if the head is fitted
 on torchvision's embeddings and asked with this side's (`same head`), and if it is fitted on this side's (`own head`).
 """
 import argparse
@@ -125,7 +125,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
     parser.add_argument("--images", type=int, default=64, help="files that are timed (default: %(default)s)")
-    parser.add_argument("--forecasts", type=int, default=480, help="files for the heads, a quarter of them held out (default: %(default)s)")
+    parser.add_argument("--predictions", type=int, default=480, help="files for the heads, a quarter of them held out (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
     parser.add_argument("--pooled", help="'stages' for an embedding of several stages")
     parser.add_argument("--out", help="CSV to write; default: print only")

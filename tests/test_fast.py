@@ -1,4 +1,4 @@
-"Copies that embed: the same embeddings for every kind of network, what cannot be folded, bfloat16, and forecasts that agree."
+"Copies that embed: the same embeddings for every kind of network, what cannot be folded, bfloat16, and predictions that agree."
 import gc
 import json
 import warnings
@@ -131,7 +131,7 @@ def logos(): return make_logos(40, seed=0, progress=False).split(seed=0)
 
 
 @pytest.mark.parametrize("estimator", [LogisticRegression(max_iter=500), RandomForestClassifier(50, random_state=0)])
-def test_one_forecast_in_bfloat16(estimator, logos):
+def test_one_prediction_in_bfloat16(estimator, logos):
     train, test = logos
     backbone = Backbone(size=64, pooled="stages", precision="bfloat16")
     clf = EmbeddingClassifier(backbone, estimator, progress=False).fit(train)
