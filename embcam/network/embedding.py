@@ -33,6 +33,26 @@ from .layers import (PooledStages, as_grid, choose_layers, choose_pooled, find_g
                                    input_stride, like_network, network_lock, patch_grid, random_image, record_activations)
 from .weights import WeightsSource, build_network
 
+# %% ../../nbs/2_network/08_embedding.ipynb #4a3edd65
+def _averages(
+    network: nn.Module,  # As the backbone runs it
+    grids: dict,  # From `find_grids`
+    names: Iterable[str],  # Layers that come into question
+    size: int,  # Side of its input, pixels
+) -> dict:  # {layer: slice of the embedding}
+    "Which parts of the embedding are the plain average of a layer."
+    if isinstance(network, PooledStages):
+        ends = np.cumsum([0] + [grids[name][1][0] for name in network.names]).tolist()
+        return {name: slice(a, b) for name, a, b in zip(network.names, ends, ends[1:])}
+    layouts = {name: grids[name][0] for name in names}
+    with torch.inference_mode(), record_activations(network, layouts, layouts, patch_grid(network, (size, size))) as found:
+        output = network(random_image(network, size))
+
+    def is_average(grid):
+        return grid.shape[1] == output.shape[1] and torch.allclose(grid.mean((2, 3)), output, rtol=1e-4, atol=1e-6)
+    same = [name for name, grid in found.items() if is_average(grid)]
+    return {same[-1]: slice(0, output.shape[1])} if same and output.any() else {}
+
 # %% ../../nbs/2_network/08_embedding.ipynb #4fe49806
 @dataclass(frozen=True)
 class Anatomy:
@@ -73,26 +93,6 @@ def _survey(
     averages = _averages(network, grids, [*stages, *target_layers], size)
     anatomy = Anatomy(n_features=n_features, grids=grids, stages=stages, target_layers=target_layers, pooled=pooled, averages=averages)
     return one_by_one(network, size), anatomy
-
-# %% ../../nbs/2_network/08_embedding.ipynb #4a3edd65
-def _averages(
-    network: nn.Module,  # As the backbone runs it
-    grids: dict,  # From `find_grids`
-    names: Iterable[str],  # Layers that come into question
-    size: int,  # Side of its input, pixels
-) -> dict:  # {layer: slice of the embedding}
-    "Which parts of the embedding are the plain average of a layer."
-    if isinstance(network, PooledStages):
-        ends = np.cumsum([0] + [grids[name][1][0] for name in network.names]).tolist()
-        return {name: slice(a, b) for name, a, b in zip(network.names, ends, ends[1:])}
-    layouts = {name: grids[name][0] for name in names}
-    with torch.inference_mode(), record_activations(network, layouts, layouts, patch_grid(network, (size, size))) as found:
-        output = network(random_image(network, size))
-
-    def is_average(grid):
-        return grid.shape[1] == output.shape[1] and torch.allclose(grid.mean((2, 3)), output, rtol=1e-4, atol=1e-6)
-    same = [name for name, grid in found.items() if is_average(grid)]
-    return {same[-1]: slice(0, output.shape[1])} if same and output.any() else {}
 
 # %% ../../nbs/2_network/08_embedding.ipynb #d393f857
 def _as_cache(
