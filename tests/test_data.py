@@ -1,4 +1,4 @@
-"Edge cases of embcam.pixels, embcam.data and embcam.folders: a corpus of odd and bad inputs that grows with each report, one line each; folders as people have them; bits."
+"Edge cases of embcam.images: a corpus of odd and bad inputs that grows with each report, a line each; folders as people have them; bits."
 import io
 import os
 import struct
@@ -93,7 +93,8 @@ ODD = {  # what people's cameras write -> what a person sees
     "PNG, colour": (png16(COLOUR, 2), SEEN_COLOUR),
     "PNG, colour and alpha": (png16(np.dstack([COLOUR, opaque]), 6), SEEN_COLOUR),
     "PNG, grey and alpha": (png16(np.dstack([GREY, opaque]), 4), SEEN),
-    "PNG, on its side": (saved(Image.fromarray(np.ascontiguousarray(np.rot90(GREY))), "PNG", exif=b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"), SEEN),
+    "PNG, on its side": (saved(Image.fromarray(np.ascontiguousarray(np.rot90(GREY))), "PNG",
+                               exif=b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"), SEEN),
     "JPEG 2000": (saved(Image.fromarray(GREY), "JPEG2000"), SEEN),
     "PGM, white is 4095": (netpbm("P5", GREY, 4095), SEEN),
     "PGM, white is 65535": (netpbm("P5", GREY, 65535), SEEN),
@@ -182,9 +183,10 @@ def test_what_is_no_number_of_bits(bits):
     with pytest.raises(ValueError, match="choose a number from 8 to 16"): open_image(GREY, bits=bits)
 
 
-@pytest.mark.parametrize("largest, bits", [(1, 8), (255, 8), (256, 10), (1023, 10), (1024, 12), (4095, 12), (4096, 14), (16383, 14), (16384, 16), (65535, 16)])
+@pytest.mark.parametrize("largest, bits", [(1, 8), (255, 8), (256, 10), (1023, 10), (1024, 12), (4095, 12), (4096, 14), (16383, 14),
+                                           (16384, 16), (65535, 16)])
 def test_the_ladder(largest, bits):
-    assert bits_in_use([np.uint16([[0, 1]]), np.uint16([[0, largest]])]) == bits_in_use([np.float32([[0, 1]]), np.float32([[0, largest]])]) == bits
+    for kind in np.uint16, np.float32: assert bits_in_use([kind([[0, 1]]), kind([[0, largest]])]) == bits
 
 
 def test_no_image_is_stretched_by_itself(tmp_path):
@@ -201,7 +203,8 @@ def test_no_image_is_stretched_by_itself(tmp_path):
 
 
 def test_bytes_do_not_depend_on_bits():
-    assert np.array_equal(open_image(SEEN_COLOUR, bits=16), SEEN_COLOUR) and np.array_equal(open_image(SEEN > 9, bits=16), open_image(SEEN > 9))
+    assert np.array_equal(open_image(SEEN_COLOUR, bits=16), SEEN_COLOUR)
+    assert np.array_equal(open_image(SEEN > 9, bits=16), open_image(SEEN > 9))
     assert np.array_equal(open_image(SEEN/255, bits=12), open_image(SEEN/255))  # shares of white
 
 
@@ -214,7 +217,8 @@ def test_floats_share_one_scale():
 def test_a_folder_beyond_its_bits(tmp_path):
     (tmp_path/"a").mkdir()
     for i, share in enumerate((.1, 1)): Image.fromarray(np.uint16(GREY*share)).save(tmp_path/"a"/f"{i}.png")
-    with pytest.raises(ImageError, match="1.png: its values go from 0 to 4095, beyond the 10 bits, 0 to 1023"): load_folder(tmp_path, bits=10)
+    with pytest.raises(ImageError, match="1.png: its values go from 0 to 4095, beyond the 10 bits, 0 to 1023"):
+        load_folder(tmp_path, bits=10)
     images = load_folder(tmp_path, on_error="skip", bits=10)
     assert images.names == ["a/0.png"] and len(images.skipped) == 1 and images.bits == 10
 
@@ -252,7 +256,8 @@ def test_a_fitted_model_knows_its_bits(tmp_path, backbone):
         assert [again.predict([image])[0] for image in images] == labels  # alone as among others
         with pytest.raises(ImageError, match="beyond the 12 bits, 0 to 4095"): again.predict([images[1]*4])
         assert np.array_equal(again.backbone.trace(images[0]).image, open_image(images[0], bits=12))
-    with pytest.raises(ValueError, match="belongs to a backbone with bits 12, not 16"): EmbeddingClassifier.load(tmp_path/"model", backbone=Backbone(size=32, bits=16))
+    with pytest.raises(ValueError, match="belongs to a backbone with bits 12, not 16"):
+        EmbeddingClassifier.load(tmp_path/"model", backbone=Backbone(size=32, bits=16))
 
 
 def test_a_second_fit_finds_bits_anew(backbone):
@@ -265,7 +270,8 @@ def test_a_second_fit_finds_bits_anew(backbone):
 def test_a_model_of_bytes_refuses_what_is_wider(backbone):
     images = [np.asarray(open_image(image)) for image in deep(8)]
     clf = EmbeddingClassifier(backbone, n_features=2, progress=False).fit(images, ["a", "b"]*4)
-    assert clf.backbone.fingerprint == backbone.fingerprint and np.array_equal(clf.backbone.embed(images, progress=False), backbone.embed(images, progress=False))
+    assert clf.backbone.fingerprint == backbone.fingerprint
+    assert np.array_equal(clf.backbone.embed(images, progress=False), backbone.embed(images, progress=False))
     with pytest.raises(ImageError, match="beyond the 8 bits, 0 to 255"): clf.predict(deep(1))
 
 
@@ -293,7 +299,8 @@ def parts(*names, n=2): return [f"{part}/{c}/{i}.png" for part in names for c in
 
 @pytest.mark.parametrize("names, sizes", [
     (("train", "val"), (4, 4)), (("train", "test"), (4, 4)), (("TRAIN", "Validation", "Test"), (8, 4)), (("train", "valid"), (4, 4)),
-    (("train", "val", "validation", "test"), (12, 4)), (("images/train", "images/test"), (4, 4)), (("Training", "Testing"), (4, 4)), (("training_set", "test_set"), (4, 4))])
+    (("train", "val", "validation", "test"), (12, 4)), (("images/train", "images/test"), (4, 4)), (("Training", "Testing"), (4, 4)),
+    (("training_set", "test_set"), (4, 4))])
 def test_folders_that_are_split_already(tmp_path, names, sizes):
     images = load_folder(put(tmp_path, *parts(*names)))
     with pytest.warns(UserWarning, match="the folder's own"): fitted, tested = images.split(test_size=.5, seed=3)
@@ -321,7 +328,8 @@ def test_folders_that_only_look_split(tmp_path, names, classes):
 
 
 def test_parts_without_all_classes_are_pooled(tmp_path):
-    images = load_folder(put(tmp_path, *[f"train/good/{i}.png" for i in range(6)], *[f"test/{c}/{i}.png" for c in ("good", "bent") for i in range(4)],
+    images = load_folder(put(tmp_path, *[f"train/good/{i}.png" for i in range(6)],
+                             *[f"test/{c}/{i}.png" for c in ("good", "bent") for i in range(4)],
                              "ground_truth/bent/1_mask.png"))
     with pytest.warns(UserWarning, match="train has no image of bent"): fitted, tested = images.split(seed=0)
     assert fitted.classes == tested.classes == ["bent", "good"] and len(fitted) + len(tested) == 14
@@ -358,7 +366,8 @@ def test_nothing_is_lost_in_silence(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "symlink"), reason="no links")
 def test_links_are_followed_once(tmp_path):
     put(tmp_path, "root/a/1.png", "root/a/sub/2.png", "root/b/1.png", "elsewhere/3.png", "elsewhere/deep/4.png", "c/5.png")
-    for link, target in {"root/a/up": "root", "root/a/self": "root/a", "root/a/more": "elsewhere", "root/a/again": "elsewhere", "elsewhere/back": "elsewhere",
+    for link, target in {"root/a/up": "root", "root/a/self": "root/a", "root/a/more": "elsewhere", "root/a/again": "elsewhere",
+                         "elsewhere/back": "elsewhere",
                          "root/c": "c", "root/loop": "root", "root/b/gone": "nowhere"}.items():
         (tmp_path/link).symlink_to(tmp_path/target, target_is_directory=True)
     images = load_folder(tmp_path/"root")

@@ -42,23 +42,34 @@ X = rng.random((60, 8))
 Y = (X[:, 0] + .1*rng.random(60) > .5).astype(int) + (X[:, 1] > .6)
 L, S = LogisticRegression(), SVC()
 NEED_MORE = {"ClassifierChain": "predicts several labels", "MultiOutputClassifier": "predicts several labels"}
-ARGUMENTS = {"NuSVC": dict(nu=.1), "SelfTrainingClassifier": dict(estimator=L), "VotingClassifier": dict(estimators=[("l", L), ("t", DecisionTreeClassifier())]),
+ARGUMENTS = {"NuSVC": dict(nu=.1), "SelfTrainingClassifier": dict(estimator=L),
+             "VotingClassifier": dict(estimators=[("l", L), ("t", DecisionTreeClassifier())]),
              "StackingClassifier": dict(estimators=[("l", L), ("t", DecisionTreeClassifier())])}
 SEARCHES = {"grid": GridSearchCV(S, {"C": [1, 2]}, scoring="f1_macro", cv=StratifiedKFold(3)),
-            "random": RandomizedSearchCV(S, {"C": loguniform(.1, 1)}, n_iter=2, random_state=0), "halving": HalvingGridSearchCV(S, {"C": [1, 2]})}
+            "random": RandomizedSearchCV(S, {"C": loguniform(.1, 1)}, n_iter=2, random_state=0),
+            "halving": HalvingGridSearchCV(S, {"C": [1, 2]})}
 HEADS = {
-    "selector": make_pipeline(FunctionTransformer(np.log1p), PowerTransformer(), SelectKBest(k=3), L), "partial": make_pipeline(FunctionTransformer(partial(np.power, 2.)), L),
-    "select from a model": make_pipeline(SelectFromModel(RandomForestClassifier(5)), L), "mutual information": make_pipeline(SelectPercentile(mutual_info_classif), L),
+    "selector": make_pipeline(FunctionTransformer(np.log1p), PowerTransformer(), SelectKBest(k=3), L),
+    "partial": make_pipeline(FunctionTransformer(partial(np.power, 2.)), L),
+    "select from a model": make_pipeline(SelectFromModel(RandomForestClassifier(5)), L),
+    "mutual information": make_pipeline(SelectPercentile(mutual_info_classif), L),
     "rfecv": RFECV(L), "sequential": make_pipeline(SequentialFeatureSelector(L, n_features_to_select=2, scoring="accuracy"), L),
-    "isotonic": CalibratedClassifierCV(LinearSVC(), method="isotonic"), "forest calibrated": CalibratedClassifierCV(RandomForestClassifier(5)),
+    "isotonic": CalibratedClassifierCV(LinearSVC(), method="isotonic"),
+    "forest calibrated": CalibratedClassifierCV(RandomForestClassifier(5)),
     "kernels": GaussianProcessClassifier(kernels.Matern()*kernels.DotProduct() + kernels.RationalQuadratic()**2 + kernels.WhiteKernel()),
-    "mlp": MLPClassifier(solver="sgd", early_stopping=True), "spline": make_pipeline(SplineTransformer(), L), "union": make_pipeline(make_union(PCA(2), SelectKBest()), L),
-    "bins": make_pipeline(QuantileTransformer(n_quantiles=9), KBinsDiscretizer(3), L), "clusters": make_pipeline(FeatureAgglomeration(3), L),
-    "imputer": make_pipeline(KNNImputer(), L), "own score": LogisticRegressionCV(scoring="f1_macro"), "sgd": SGDClassifier(loss="modified_huber"), "boosted": AdaBoostClassifier(S),
+    "mlp": MLPClassifier(solver="sgd", early_stopping=True), "spline": make_pipeline(SplineTransformer(), L),
+    "union": make_pipeline(make_union(PCA(2), SelectKBest()), L),
+    "bins": make_pipeline(QuantileTransformer(n_quantiles=9), KBinsDiscretizer(3), L),
+    "clusters": make_pipeline(FeatureAgglomeration(3), L),
+    "imputer": make_pipeline(KNNImputer(), L), "own score": LogisticRegressionCV(scoring="f1_macro"),
+    "sgd": SGDClassifier(loss="modified_huber"), "boosted": AdaBoostClassifier(S),
     "random state": RandomForestClassifier(5, random_state=np.random.RandomState(3)), "one against the rest": OneVsRestClassifier(S),
-    **{f"neighbours, {a}, {m}": KNeighborsClassifier(metric=m, algorithm=a) for m in ("manhattan", "chebyshev", "canberra") for a in ("ball_tree", "brute")},
-    **SEARCHES, "search in a pipeline": make_pipeline(PCA(3), SEARCHES["grid"]), "search of pipelines": GridSearchCV(make_pipeline(PCA(3), S), {"pca__n_components": [2, 3]}),
-    "search calibrated": CalibratedClassifierCV(SEARCHES["random"]), "searches voting": VotingClassifier([("g", SEARCHES["halving"]), ("l", L)]),
+    **{f"neighbours, {a}, {m}": KNeighborsClassifier(metric=m, algorithm=a) for m in ("manhattan", "chebyshev",
+        "canberra") for a in ("ball_tree", "brute")},
+    **SEARCHES, "search in a pipeline": make_pipeline(PCA(3), SEARCHES["grid"]),
+    "search of pipelines": GridSearchCV(make_pipeline(PCA(3), S), {"pca__n_components": [2, 3]}),
+    "search calibrated": CalibratedClassifierCV(SEARCHES["random"]),
+    "searches voting": VotingClassifier([("g", SEARCHES["halving"]), ("l", L)]),
     "searches stacked": StackingClassifier([("g", SEARCHES["grid"]), ("l", L)], final_estimator=GridSearchCV(L, {"C": [1]})),
     "search within a search": GridSearchCV(make_pipeline(SEARCHES["grid"]), {"gridsearchcv__cv": [2, 3]}),
     "search, one against the rest": OneVsRestClassifier(SEARCHES["grid"])}
@@ -81,14 +92,16 @@ def test_every_classifier_of_scikit_learn(name, kind, tmp_path):
     "With the arguments that some cannot do without, on two classes where more make no sense."
     first = next(iter(inspect.signature(kind).parameters.values()))
     needs = {"estimator": L} if (first.name, first.default) == ("estimator", first.empty) else {}
-    there_and_back(kind(**ARGUMENTS.get(name, needs)), tmp_path, np.round(3*X) if name == "CategoricalNB" else X, np.minimum(Y, 1) if "Threshold" in name else Y)
+    there_and_back(kind(**ARGUMENTS.get(name, needs)), tmp_path, np.round(3*X) if name == "CategoricalNB" else X,
+                   np.minimum(Y, 1) if "Threshold" in name else Y)
 
 
 @pytest.mark.parametrize("name", HEADS)
 def test_what_people_build(name, tmp_path): there_and_back(HEADS[name], tmp_path)
 
 
-def test_tuned_threshold_with_a_score(tmp_path): there_and_back(TunedThresholdClassifierCV(L, scoring="f1_macro"), tmp_path, y=np.minimum(Y, 1))
+def test_tuned_threshold_with_a_score(tmp_path):
+    there_and_back(TunedThresholdClassifierCV(L, scoring="f1_macro"), tmp_path, y=np.minimum(Y, 1))
 
 
 @pytest.mark.parametrize("name", [name for name in HEADS if name.startswith("search") or name in SEARCHES])
@@ -102,7 +115,8 @@ def test_no_search_is_left(name):
 def library():
     "A library that embcam does not know."
     module = types.ModuleType("some_library")
-    exec("from sklearn.linear_model import LogisticRegression\nclass Better(LogisticRegression): pass\ndef double(values): return 2*values", vars(module))
+    exec("from sklearn.linear_model import LogisticRegression\nclass Better(LogisticRegression): pass\n"
+         "def double(values): return 2*values", vars(module))
     sys.modules["some_library"] = module
     yield module
     del sys.modules["some_library"]
@@ -110,9 +124,12 @@ def library():
 
 def test_other_libraries_by_name(library, tmp_path):
     model = make_pipeline(FunctionTransformer(library.double), library.Better()).fit(X, Y)
-    with pytest.warns(UserWarning, match="--trust some_library.Better --trust some_library.double") as told: write_model(tmp_path/"model", {}, {"x": X}, model, X)
+    with pytest.warns(UserWarning, match="--trust some_library.Better --trust some_library.double") as told:
+        write_model(tmp_path/"model", {}, {"x": X}, model, X)
     assert len(told) == 1
-    with pytest.raises(ModelError, match="some_library.Better, some_library.double, which embcam does not trust.*--trust some_library.Better"): read_model(tmp_path/"model")
+    with pytest.raises(ModelError,
+                       match="some_library.Better, some_library.double, which embcam does not trust.*--trust some_library.Better"):
+        read_model(tmp_path/"model")
     with pytest.raises(ModelError, match="holds some_library.double, which"): read_model(tmp_path/"model", "some_library.Better")
     assert read_model(tmp_path/"model", ("some_library.Better", "some_library.double"))[2].score(X, Y) == model.score(X, Y)
 
@@ -120,10 +137,12 @@ def test_other_libraries_by_name(library, tmp_path):
 def test_boosters(tmp_path):
     "XGBoost and LightGBM, where they are installed."
     xgboost = pytest.importorskip("xgboost")
-    again = there_and_back(xgboost.XGBClassifier(n_estimators=5), tmp_path, trusted=("xgboost.core.Booster", "xgboost.sklearn.XGBClassifier"))
+    again = there_and_back(xgboost.XGBClassifier(n_estimators=5), tmp_path,
+                           trusted=("xgboost.core.Booster", "xgboost.sklearn.XGBClassifier"))
     assert again.n_features_in_ == 8
     lightgbm = pytest.importorskip("lightgbm")
-    there_and_back(lightgbm.LGBMClassifier(n_estimators=5, verbose=-1), tmp_path/"more", trusted=("lightgbm.basic.Booster", "lightgbm.sklearn.LGBMClassifier"))
+    there_and_back(lightgbm.LGBMClassifier(n_estimators=5, verbose=-1), tmp_path/"more",
+                   trusted=("lightgbm.basic.Booster", "lightgbm.sklearn.LGBMClassifier"))
 
 
 class Forgetful(LogisticRegression):
@@ -163,7 +182,8 @@ def test_functions_that_do_more_than_compute_are_not_trusted(tmp_path):
     data = skops.io.dumps(FunctionTransformer(export_graphviz))
     (tmp_path/"estimator.skops").write_bytes(data)
     assert [name for name in skops.io.get_untrusted_types(data=data) if not is_trusted(name)] == ["sklearn.tree._export.export_graphviz"]
-    for name in ("sklearn.callback._transport.ListenerHandle", "sklearn.utils._testing.raises", "sklearn.externals._arff.load", "sklearn.no.such", "sklearn", "", "sklearn..x"):
+    for name in ("sklearn.callback._transport.ListenerHandle", "sklearn.utils._testing.raises", "sklearn.externals._arff.load",
+                 "sklearn.no.such", "sklearn", "", "sklearn..x"):
         assert not is_trusted(name)
     method = make_pipeline(FunctionTransformer(make_pipeline(PCA(2), memory="cache").fit_transform), L)
     assert any("fit_transform" in name and not is_trusted(name) for name in skops.io.get_untrusted_types(data=skops.io.dumps(method)))
@@ -226,12 +246,14 @@ def with_a_full_disk(function, size: int = 20_000) -> str:
 def test_full_disk_while_a_model_is_written(arrays, estimator, tmp_path):
     estimator.fit(X, Y)
     error = with_a_full_disk(lambda: write_model(tmp_path/"model", {}, arrays, estimator, X))
-    assert error.startswith(f"WriteError: {tmp_path/'model'} cannot be written (") and "large" in error and "\n" not in error and not os.listdir(tmp_path)
+    assert error.startswith(f"WriteError: {tmp_path/'model'} cannot be written (") and "large" in error
+    assert "\n" not in error and not os.listdir(tmp_path)
 
 
 def test_full_disk_spares_what_was_there(tmp_path):
     write_model(tmp_path/"model", {}, {"x": X}, L.fit(X, Y), X)
-    assert "cannot be written" in with_a_full_disk(lambda: write_model(tmp_path/"model", {}, {"x": np.zeros((500, 500))}, L, X, overwrite=True))
+    assert "cannot be written" in with_a_full_disk(lambda: write_model(tmp_path/"model", {}, {"x": np.zeros((500, 500))}, L, X,
+        overwrite=True))
     assert os.listdir(tmp_path) == ["model"] and read_model(tmp_path/"model")[2].score(X, Y) == L.score(X, Y)
 
 
