@@ -7,13 +7,14 @@ __all__ = ['figure_jpeg', 'new_figure']
 
 # %% ../nbs/figure.ipynb #92c31208
 import io
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from matplotlib.figure import Figure
-from matplotlib.text import Text
+if TYPE_CHECKING: from matplotlib.figure import Figure
 
 # %% ../nbs/figure.ipynb #772c6083
 def figure_jpeg(
-    figure: Figure,  # To render
+    figure: "Figure",  # To render
 ) -> bytes:  # JPEG
     "Render a figure for a notebook."
     buffer = io.BytesIO()
@@ -21,14 +22,22 @@ def figure_jpeg(
     return buffer.getvalue()
 
 # %% ../nbs/figure.ipynb #8ea12417
-class _OwnFigure(Figure):
-    def _repr_jpeg_(self) -> bytes: return figure_jpeg(self)
+@lru_cache(None)
+def _figure_class() -> type:
+    "The class of embcam's figures."
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
-    def draw(self, renderer):
-        for text in self.findobj(Text): text.set_parse_math(False)
-        super().draw(renderer)
+    class _OwnFigure(Figure):
+        def _repr_jpeg_(self) -> bytes: return figure_jpeg(self)
+
+        def draw(self, renderer):
+            for text in self.findobj(Text): text.set_parse_math(False)
+            super().draw(renderer)
+
+    return _OwnFigure
 
 
-def new_figure(*args, layout: str = "constrained", **options) -> Figure:
+def new_figure(*args, layout: str = "constrained", **options) -> "Figure":
     "A matplotlib figure that pyplot does not know; arguments as for `matplotlib.figure.Figure`."
-    return _OwnFigure(*args, layout=layout, **options)
+    return _figure_class()(*args, layout=layout, **options)

@@ -1,4 +1,4 @@
-"Edge cases of embcam.plotting."
+"Edge cases of embcam.drawing.plotting."
 import numpy as np
 import pytest
 from PIL import Image
@@ -43,14 +43,17 @@ def test_overlay_refuses_what_is_not_scaled(strength, signed):
     with pytest.raises(ValueError, match="heat"): overlay(IMAGE, np.array(strength), signed=signed)
 
 
-def test_overlay_takes_any_image_and_size(tmp_path):
-    Image.fromarray(IMAGE).save(tmp_path/"image.png")
+def test_overlay_takes_maps_of_any_size():
     strength = RNG.random((20, 30)).astype(np.float32)
-    drawn = overlay(IMAGE, strength)
-    for source in tmp_path/"image.png", str(tmp_path/"image.png"), Image.fromarray(IMAGE): assert (overlay(source, strength) == drawn).all()
-    assert overlay(IMAGE[..., 0], strength).shape == IMAGE.shape  # grey
+    assert overlay(IMAGE, strength).shape == IMAGE.shape
     assert (overlay(IMAGE, np.nextafter(np.float32(1), 2)*np.ones((40, 60))) == overlay(IMAGE, np.ones((40, 60)))).all()  # rounding is forgiven
     with pytest.raises(ValueError, match="two axes"): overlay(IMAGE, strength[0])
+
+
+@pytest.mark.parametrize("image", ["image.png", IMAGE[..., 0], IMAGE/255, np.dstack([IMAGE, IMAGE[..., :1]]), Image.fromarray(IMAGE)],
+                         ids=["path", "grey", "float", "alpha", "PIL"])
+def test_overlay_takes_arrays_of_bytes_only(image):
+    with pytest.raises(ValueError, match=r"\(h, w, 3\) uint8, not .*open_image"): overlay(image, np.ones((40, 60)))
 
 
 def test_overlay_leaves_its_arguments_alone():
@@ -103,7 +106,7 @@ def test_map_rows_and_explanation_figure_resize_the_image():
     figure = map_rows([(IMAGE, {"a": strength, "b": 0*strength})], ["b", "a"])
     assert [ax.get_title() for ax in figure.axes[:3]] == ["image", "b", "a"]
     assert figure.axes[0].images[0].get_array().shape[:2] == (20, 30)
-    assert explanation_figure(IMAGE, "a", {"a": strength}, {}, {}).axes[1].images[0].get_array().shape[:2] == (20, 30)
+    assert explanation_figure(IMAGE, {"a": strength}, summary="a").axes[1].images[0].get_array().shape[:2] == (20, 30)
 
 
 def test_outline_of_a_small_image_leaves_the_mask_visible():

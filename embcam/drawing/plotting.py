@@ -8,39 +8,46 @@ __all__ = ['MASK_COLOR', 'overlay', 'mask_outline', 'annotate', 'show_map', 'col
 
 # %% ../../nbs/2_drawing/01_plotting.ipynb #f8ff027f
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from matplotlib import colormaps, font_manager
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from skimage.segmentation import expand_labels, find_boundaries
 
 from ..figure import new_figure
-from ..images import open_image, resize
+from ..images import resize
+
+if TYPE_CHECKING:  # matplotlib is imported when something is drawn
+    from matplotlib.axes import Axes
+    from matplotlib.colorbar import Colorbar
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
 
 # %% ../../nbs/2_drawing/01_plotting.ipynb #32019caf
 @lru_cache(None)
-def _color_table(name: str) -> np.ndarray:  # (256, 3) float32, 0 to 255
-    "A colour map of matplotlib as a table."
+def _color_table(name: str) -> np.ndarray:
+    "A colour map of matplotlib as a table, (256, 3) float32, 0 to 255."
+    from matplotlib import colormaps
     return colormaps[name](np.arange(256))[:, :3].astype(np.float32)*255
 
 
 def _faded(
     image: np.ndarray,  # (h, w, 3) uint8
 ) -> np.ndarray:  # The same size, float32
-    "What shows through where a map is transparent: the image, nearly without its colours."
+    "What shows through where a map is transparent: the image, nearly without its colours. ValueError for another kind of array."
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,):
+        found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise ValueError(f"An image to draw is an array (h, w, 3) uint8, not {found}: open it with embcam.images.open_image first.")
     image = image.astype(np.float32)
     return np.float32(.35)*image + np.float32(.65/3)*(image[..., :1] + image[..., 1:2] + image[..., 2:])
 
 # %% ../../nbs/2_drawing/01_plotting.ipynb #f53011c9
 def _checked_strength(strength: np.ndarray, signed: bool) -> np.ndarray:
     "The map as float32, or ValueError where it is not scaled for display."
-    low, strength = -1. if signed else 0., np.asarray(strength, np.float32)
+    low = -1. if signed else 0.
+    strength = np.asarray(strength, np.float32)
     if strength.ndim != 2: raise ValueError(f"A map has two axes, not the shape {strength.shape}.")
     least, most = strength.min(initial=0), strength.max(initial=0)
     if not (least >= low - 1e-5 and most <= 1 + 1e-5):  # False for NaN, too
@@ -52,7 +59,7 @@ MASK_COLOR = "#39d0d8"  # of the outline of a mask, in every figure
 
 
 def overlay(
-    image,  # Path, array or PIL image
+    image: np.ndarray,  # (h, w, 3) uint8
     strength: np.ndarray,  # What is shown, (h, w) in [0, 1], or in [-1, 1] if signed; other sizes are resampled
     alpha: float = .85,  # Opacity where the map is strongest
     signed: bool = False,  # Show both signs, on a diverging scale
@@ -60,13 +67,18 @@ def overlay(
     outline: np.ndarray | None = None,  # Pixels of a mask's outline, (h, w) bool, from `mask_outline`
 ) -> np.ndarray:  # (h, w, 3) uint8 RGB
     "Blend a map over an image; opacity follows the strength of both signs, or the square root of one. ValueError for a map that is not scaled."
-    plain = isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
-    base = _faded(image if plain else open_image(image))
+    base = _faded(image)
     strength = resize(_checked_strength(strength, signed), base.shape)
-    shade = (strength + 1)/2 if signed else strength
-    drawn = _color_table(cmap or ("RdBu_r" if signed else "inferno")).take((shade*256).astype(np.uint16), 0, mode="clip")
+    if signed:
+        shade = (strength + 1)/2
+        opacity = np.abs(strength)
+    else:
+        shade = strength
+        opacity = np.sqrt(strength)  # a small bright spot has a visible surrounding
+    colors = _color_table(cmap or ("RdBu_r" if signed else "inferno"))
+    drawn = colors.take((shade*256).astype(np.uint16), 0, mode="clip")
     drawn -= base  # in place: twice as fast
-    drawn *= np.float32(alpha)*(np.abs(strength) if signed else np.sqrt(strength))[..., None]  # a small bright spot has a visible surrounding
+    drawn *= np.float32(alpha)*opacity[..., None]
     drawn += base + np.float32(.5)
     drawn = drawn.astype(np.uint8)
     if outline is not None: drawn[outline] = [int(MASK_COLOR[i:i + 2], 16) for i in (1, 3, 5)]
@@ -75,23 +87,26 @@ def overlay(
 # %% ../../nbs/2_drawing/01_plotting.ipynb #4796309a
 def mask_outline(
     mask: np.ndarray | None,  # (h, w) bool
-    shape: tuple,  # Height and width of the drawn image, pixels
+    shape: tuple[int, int],  # Height and width of the drawn image, pixels
 ) -> np.ndarray | None:  # (h, w) bool; None where there is nothing to outline
     "The outline of a mask: one pixel wide on images below 200 pixels, two or more on larger ones."
     if mask is None or not mask.any(): return None
-    line = find_boundaries(resize(np.asarray(mask, bool), shape), connectivity=1, mode="thick" if max(shape) >= 200 else "outer")
-    return line if max(shape) <= 600 else expand_labels(line.astype(np.uint8), max(shape)//600) > 0
+    side = max(shape)
+    line = find_boundaries(resize(np.asarray(mask, bool), shape), connectivity=1, mode="thick" if side >= 200 else "outer")
+    return line if side <= 600 else expand_labels(line.astype(np.uint8), side//600) > 0
 
 # %% ../../nbs/2_drawing/01_plotting.ipynb #c31c60cb
 @lru_cache(None)
 def _font(size: int) -> ImageFont.FreeTypeFont:
     "DejaVu Sans, which comes with matplotlib."
+    from matplotlib import font_manager
     return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
 
 
 def _wrapped(text: str, width: float, size: int) -> str:
     "The text in lines of at most `width` pixels; a word is never cut."
-    draw, lines = ImageDraw.Draw(Image.new("L", (1, 1))), [""]
+    draw = ImageDraw.Draw(Image.new("L", (1, 1)))
+    lines = [""]
     for word in text.split():
         if lines[-1] and draw.textlength(f"{lines[-1]} {word}", _font(size)) > width: lines.append("")
         lines[-1] = f"{lines[-1]} {word}".strip()
@@ -104,8 +119,11 @@ def annotate(
     size: int | None = None,  # Of the letters, pixels; default an eighteenth of the width
 ) -> np.ndarray:  # A copy with a label in the middle
     "Write on an image, in lines that fit."
-    whole, size = Image.fromarray(image), size or max(9, image.shape[1]//18)
-    draw, centre, lines = ImageDraw.Draw(whole), (whole.width/2, whole.height/2), _wrapped(text, .84*whole.width, size)
+    whole = Image.fromarray(image)
+    draw = ImageDraw.Draw(whole)
+    size = size or max(9, whole.width//18)
+    centre = whole.width/2, whole.height/2
+    lines = _wrapped(text, .84*whole.width, size)
     left, top, right, bottom = draw.multiline_textbbox(centre, lines, _font(size), "mm", align="center")
     draw.rounded_rectangle((left - size, top - size/2, right + size, bottom + size/2), size/2, (20, 20, 24))
     draw.multiline_text(centre, lines, (255, 255, 255), _font(size), "mm", align="center")
@@ -113,35 +131,38 @@ def annotate(
 
 # %% ../../nbs/2_drawing/01_plotting.ipynb #7880eacf
 def show_map(
-    image,  # Path, array or PIL image
+    image: np.ndarray,  # (h, w, 3) uint8
     strength: np.ndarray,  # (h, w) in [0, 1], or in [-1, 1] if signed
-    ax=None,  # matplotlib axes; default those of a figure of its own
+    ax: "Axes | None" = None,  # Default those of a figure of its own
     title: str | None = None,  # Above the image
     why: str = "no positive relevance",  # Written where the map is empty
     mask: np.ndarray | None = None,  # Outlined, (h, w) bool
     signed: bool = False,  # Show both signs
     **options,  # For `overlay`
-):  # The axes
+) -> "Axes":
     "Draw an overlay, with 'no evidence' and the reason where the map shows nothing."
     ax = ax or new_figure(figsize=(3, 3)).add_subplot()
-    image = open_image(image)
-    ax.imshow(overlay(image, strength, signed=signed, outline=mask_outline(mask, image.shape[:2]), **options))
+    outline = mask_outline(mask, image.shape[:2])
+    ax.imshow(overlay(image, strength, signed=signed, outline=outline, **options))
     if not np.any(strength):
-        ax.text(.5, .5, "no evidence\n" + textwrap.fill(why, 20), transform=ax.transAxes, ha="center", va="center", fontsize=7,
-                color="w", bbox=dict(facecolor="k", alpha=.7, edgecolor="none"))
+        words = "no evidence\n" + textwrap.fill(why, 20)
+        ground = dict(facecolor="k", alpha=.7, edgecolor="none")
+        ax.text(.5, .5, words, transform=ax.transAxes, ha="center", va="center", fontsize=7, color="w", bbox=ground)
     if title: ax.set_title(title, fontsize=9)
     ax.set_axis_off()
     return ax
 
 # %% ../../nbs/2_drawing/01_plotting.ipynb #6df58dfe
 def color_bar(
-    figure: Figure,
+    figure: "Figure",  # That gets the bar
     cmap: str,  # matplotlib colour map
-    norm: Normalize | None,  # What the ends of the map stand for; None: 0 and 1
-    axes: Sequence,  # Beside these
-    label: str,
-):  # The colour bar
+    norm: "Normalize | None",  # What the ends of the map stand for; None: 0 and 1
+    axes: "Sequence[Axes]",  # Beside these
+    label: str,  # What the colours mean
+) -> "Colorbar":
     "A small colour bar beside some axes."
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
     bar = figure.colorbar(ScalarMappable(norm or Normalize(0, 1), cmap), ax=list(axes), shrink=.6, aspect=15, pad=.01)
     bar.set_label(label, fontsize=8)
     bar.ax.tick_params(labelsize=7)
@@ -161,19 +182,21 @@ _FOR_COLOR, _AGAINST_COLOR = "#c1543a", "#3a6fb0"
 
 
 def ranking_bars(
-    names: Sequence,  # Of the features, most important first
+    names: Sequence[str],  # Of the features, most important first
     weights: Sequence[float],  # Of each
     absent: Sequence[bool] | None = None,  # True where a feature matters by being absent
     xlabel: str = "weight",
-    ax=None,  # matplotlib axes; default those of a figure of its own
-):  # The axes
+    ax: "Axes | None" = None,  # Default those of a figure of its own
+) -> "Axes":
     "Bars, the most important on top; hatched where a feature matters by being absent."
-    ax, n = ax or new_figure(figsize=(3.4, .22*len(names) + .8)).add_subplot(), len(names)
+    n = len(names)
+    ax = ax or new_figure(figsize=(3.4, .22*n + .8)).add_subplot()
     absent = [False]*n if absent is None else absent
     bars = ax.barh(range(n), weights, color=[_FOR_COLOR if w > 0 else _AGAINST_COLOR for w in weights])
     for bar, gone in zip(bars, absent):
         if gone: bar.set(fill=False, hatch="////", edgecolor=bar.get_facecolor())
-    ax.set_yticks(range(n), [f"{name} (absent)" if gone else f"{name}" for name, gone in zip(names, absent)], fontsize=8)
+    labels = [f"{name} (absent)" if gone else f"{name}" for name, gone in zip(names, absent)]
+    ax.set_yticks(range(n), labels, fontsize=8)
     ax.invert_yaxis()
     ax.locator_params(axis="x", nbins=4)
     ax.axvline(0, color="0.4", lw=.8)
@@ -196,8 +219,9 @@ def map_rows(
     columns: Sequence[str] | None = None,  # Keys of the maps, in order; default those of the first row
     label: str = "positive relevance / largest of the map",  # Of the colour bar
     title: str | None = None,  # Above all
-) -> Figure:
+) -> "Figure":
     "Rows of an image and its maps, with one colour bar."
+    from matplotlib.cm import ScalarMappable
     rows = [MapRow(*row) for row in rows]
     columns = list(rows[0].maps if columns is None else columns)
     n, across = len(rows), len(columns) + 1
@@ -205,52 +229,62 @@ def map_rows(
     figure = new_figure(figsize=(1.55*across + .8, 1.6*n*np.clip(h/w, .55, 1.6) + .3))
     axes = figure.subplots(n, across, squeeze=False)
     for drawn, row in zip(axes, rows): _draw_row(drawn, row, columns)
-    for ax, name in zip(axes[0], ["image", *map(short_layer_name, columns)]): ax.set_title(name, fontsize=9)
+    titles = ["image", *map(short_layer_name, columns)]
+    for ax, name in zip(axes[0], titles): ax.set_title(name, fontsize=9)
     figure.colorbar(ScalarMappable(cmap="inferno"), ax=axes[:, 1:], shrink=min(1, 2/n + .2), pad=.01, label=label)
     if title: figure.suptitle(title, fontsize=10)
     return figure
 
 
-def _draw_row(axes: Sequence, row: MapRow, columns: Sequence[str]) -> None:
+def _draw_row(axes: "Sequence[Axes]", row: MapRow, columns: Sequence[str]) -> None:
+    "The image with its title, and a map in each of the other axes."
     image = resize(row.image, row.maps[columns[0]].shape)
     axes[0].imshow(image)
     axes[0].set(xticks=[], yticks=[])
     axes[0].set_ylabel(row.title, fontsize=9)
-    for ax, column in zip(axes[1:], columns): show_map(image, row.maps[column], ax, None, row.why.get(column) or "", row.mask)
+    for ax, column in zip(axes[1:], columns): show_map(image, row.maps[column], ax, why=row.why.get(column) or "", mask=row.mask)
 
 # %% ../../nbs/2_drawing/01_plotting.ipynb #d9de0191
 def explanation_figure(
     image: np.ndarray,  # (h, w, 3) uint8; resized to the maps
+    maps: Mapping[str, np.ndarray],  # {layer: map in [0, 1]}, (h, w), drawn in this order
+    *,
     summary: str,  # Above the image, such as "open (72%)"
-    maps: dict,  # {layer: map in [0, 1]}, (h, w), drawn in this order
-    captions: dict,  # {layer: text below its name}, such as "evidence 0.61"
-    why: dict,  # {layer: why its map is empty, or None}; "combined" is used for `signed` too
+    captions: Mapping[str, str] | None = None,  # {layer: text below its name}, such as "evidence 0.61"
+    why: Mapping[str, str | None] | None = None,  # {layer: why its map is empty, or None}; "combined" is used for `signed` too
     signed: np.ndarray | None = None,  # Map in [-1, 1]: what speaks for less what speaks against
-    ranking: dict | None = None,  # Arguments of `ranking_bars` (names, weights, absent, xlabel), and title
+    ranking: Mapping | None = None,  # Arguments of `ranking_bars` (names, weights, absent, xlabel), and title
     notes: Sequence[str] = (),  # Sentences below
     title: str = "",  # Above all
     mask: np.ndarray | None = None,  # Outlined on every map, (h, w) bool
     label: str = "positive relevance\n/ largest of the map",  # Of the colour bar
-) -> Figure:
+) -> "Figure":
     "Image, prediction, maps and ranking of one explanation in one figure."
+    from matplotlib.colors import Normalize
+    captions, why = captions or {}, why or {}
     image = resize(image, next(iter(maps.values())).shape)
-    figure, first, (*axes, last), bars = _explanation_axes(len(maps), signed is not None, ranking is not None)
+    figure, first, axes, bars = _explanation_axes(len(maps), signed is not None, ranking is not None)
     first.imshow(image)
     first.set_axis_off()
     first.set_title(textwrap.fill(summary, 24), fontsize=9)
-    for ax, (layer, strength) in zip([*axes, last], maps.items()):
-        show_map(image, strength, ax, f"{short_layer_name(layer)}\n{captions.get(layer, '')}", why.get(layer) or "", mask)
-    color_bar(figure, "inferno", None, axes[:len(maps)] if signed is not None else [*axes, last], label)
+    for ax, (layer, strength) in zip(axes, maps.items()):
+        words = f"{short_layer_name(layer)}\n{captions.get(layer, '')}"
+        show_map(image, strength, ax, words, why=why.get(layer) or "", mask=mask)
+    color_bar(figure, "inferno", None, axes[:len(maps)], label)
     if signed is not None:
-        show_map(image, signed, last, "combined\nfor and against", why.get("combined") or "", mask, signed=True)
-        color_bar(figure, "RdBu_r", Normalize(-1, 1), [last], "against     for")
+        show_map(image, signed, axes[-1], "combined\nfor and against", why=why.get("combined") or "", mask=mask, signed=True)
+        color_bar(figure, "RdBu_r", Normalize(-1, 1), axes[-1:], "against     for")
     if ranking is not None: _draw_ranking(bars, **ranking)
     figure.suptitle(title, fontsize=10)
     if notes: figure.supxlabel("\n".join(notes), fontsize=8, color="0.35")
     return figure
 
 # %% ../../nbs/2_drawing/01_plotting.ipynb #5ec5a811
-def _explanation_axes(n: int, signed: bool, ranked: bool) -> tuple:  # figure, the image's axes, those of the maps, those of the ranking or None
+def _explanation_axes(
+    n: int,  # Maps
+    signed: bool,  # One more axes for a signed map
+    ranked: bool,  # And one for the ranking
+) -> tuple:  # The figure, the image's axes, those of the maps, those of the ranking or None
     "A row of axes as wide as it needs to be."
     columns = n + 1 + signed
     figure = new_figure(figsize=(2.1*columns + (3 if ranked else .4) + .3*signed, 3.2))
@@ -258,6 +292,7 @@ def _explanation_axes(n: int, signed: bool, ranked: bool) -> tuple:  # figure, t
     return figure, axes[0], axes[1:columns], axes[-1] if ranked else None
 
 
-def _draw_ranking(ax, title: str = "", **ranking) -> None:
+def _draw_ranking(ax: "Axes", title: str = "", **ranking) -> None:
+    "The ranking's bars in small print."
     ranking_bars(**ranking, ax=ax).set_title(title, fontsize=9)
     ax.tick_params(labelsize=7)

@@ -36,9 +36,17 @@ def show(
     cosine = "" if self.similarity is None else f", cosine similarity {self.similarity:.2f}"
     title = f"{self.name}: {self.target_name}, {self.method}{cosine}" + (f"\n{self.trust}" if "trust" in vars(self) else "")
     label = "positive relevance\n/ " + ("largest of the map" if self.maps.limits is None else "reference images")
-    return explanation_figure(self.image, self.summary, dict(maps), {layer: f"evidence {share:.2f}" for layer, share in self.evidence.items()},
-                              {layer: self.why_empty(layer) for layer in maps}, None if self.similarity is not None else maps.signed["combined"], ranking, self.notes(), title,
-                              None if mask is None else resize(np.asarray(mask, bool), maps["combined"].shape), label)
+    return explanation_figure(
+        self.image, dict(maps),
+        summary=self.summary,
+        captions={layer: f"evidence {share:.2f}" for layer, share in self.evidence.items()},
+        why={layer: self.why_empty(layer) for layer in maps},
+        signed=maps.signed["combined"] if self.similarity is None else None,
+        ranking=ranking,
+        notes=self.notes(),
+        title=title,
+        mask=None if mask is None else resize(np.asarray(mask, bool), maps["combined"].shape),
+        label=label)
 
 
 @patch

@@ -15,6 +15,8 @@ from sklearn.feature_selection import mutual_info_classif
 from sklearn.utils import check_array
 from threadpoolctl import threadpool_limits
 
+from ..drawing import ranking_bars
+
 # %% ../../nbs/3_ranking/03_selection.ipynb #02b502d7
 @dataclass(frozen=True, eq=False)
 class Ranking:
@@ -40,7 +42,6 @@ class Ranking:
 
     def plot(self, k: int | None = None, ax=None, names: Callable = str):
         "Bars of the first k features, hatched where a feature matters by being absent; the axes. `names` turns an id into a name."
-        from embcam.drawing import ranking_bars  # brings matplotlib, a tenth of what `embcam predict` needs to begin (benchmarks/startup.py)
         n = min(k or len(self), len(self))
         absent = None if self.absent is None else self.absent[:n]
         return ranking_bars([names(f) for f in self.features[:n].tolist()], self.weights[:n], absent, f"weight ({self.name})", ax)
