@@ -33,11 +33,10 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 SHOTS = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp(prefix="embcam-browser-"))
 SOURCE = """import numpy as np
 from embcam import cli
-from embcam.classify import EmbeddingClassifier
-from embcam.data import ImageSet
-from embcam.explain import Explainer
+from embcam.explanation import Explainer
 from embcam.explorer import Explorer
-from embcam.logos import make_logos
+from embcam.images import ImageSet, make_logos
+from embcam.model import EmbeddingClassifier
 train, test = make_logos(60, size=112, seed=0, progress=False).split(seed=0)
 no_image = np.zeros((3, 3, 3, 3), np.uint8)
 images = ImageSet([*test.images[:7], no_image, *test.images[7:]], [*test.labels[:7], "good", *test.labels[7:]], [*test.masks[:7], None, *test.masks[7:]])

@@ -19,12 +19,12 @@ from fastcore.test import test_eq as equal
 from PIL import Image
 from sklearn.ensemble import RandomForestClassifier
 
-from embcam.explorer import cards, page as explorer
 from embcam.explanation import Explainer
 from embcam.explorer import Explorer, View, explain_view, open_explorer, serve
+from embcam.explorer import cards, page
 from embcam.explorer.cards import AUTO, draw_feature, filter_images, make_knobs, panel_words
 from embcam.explorer.server import explorer_notebook, images_in, server_command, split_training
-from embcam.explorer.session import ANSWERS, LINEAR, LinearMaps, Rankings, Session, Sessions
+from embcam.explorer.session import LINEAR, LinearMaps, Rankings, Session, Sessions
 from embcam.explorer.view import apply_edit, as_python, color_limits, draw_view, explainer_for, switch_features
 from embcam.images import ImageSet, encode_image, load_folder, make_logos, open_image
 from embcam.maps import EnergyTarget, LinearTarget, activation_maps
@@ -49,11 +49,11 @@ def explain(clf): return Explainer(clf, samples=300)
 @pytest.fixture
 def x(explain, logos):
     "An explorer that has come to rest, and assesses at once."
-    page = Explorer(explain, logos[1], logos[0])
-    page.renderer.rest = 0
-    page.wait()
-    yield page
-    page.close()
+    opened = Explorer(explain, logos[1], logos[0])
+    opened.renderer.rest = 0
+    opened.wait()
+    yield opened
+    opened.close()
 
 
 def same(a, b, atol=1e-5):
@@ -88,7 +88,7 @@ def agrees(x, atol=3e-4):
         assert np.abs(shown(image).astype(int) - open_image(encode_image(panel))).mean() < 1, layer
     facts = html.unescape(text.facts.value)
     assert direct.summary in facts and str(direct.prediction) in text.prediction.value
-    assert ("no angle" if direct.similarity is None else f"{direct.similarity:.3f}") in facts
+    assert ("weighted sum" if direct.similarity is None else f"{direct.similarity:.3f}") in facts
     for caption, layer in zip(x.page.now.captions, panels): assert panel_words(direct, layer)[1] in caption.value
     assert f"farther than {x.sessions[view.image].trust(view).percentile:.0%}" in facts and "being measured" not in facts
     on = [f for f, row in zip(x.page.switches.features.tolist(), x.page.switches.rows) if row.value]
@@ -141,7 +141,9 @@ def test_session_answers_like_explain_view(explain, clf, logos):
     session.answers.clear()
     view = View(3, target="TZZ", method="gradcam")
     with patch("torch.autograd.grad", wraps=torch.autograd.grad) as backward:
-        for top in range(1, len(f) + 1): session.answer(replace(view, top=top)), session.answer(replace(view, top=top, target="signed"))
+        for top in range(1, len(f) + 1):
+            session.answer(replace(view, top=top))
+            session.answer(replace(view, top=top, target="signed"))
     assert backward.call_count <= 2  # for the directions of e and of random values, none for all the rest
     for top in range(1, len(f) + 1): same(session.answer(replace(view, top=top)), explain_view(explain, test, replace(view, top=top)))
 
@@ -157,7 +159,8 @@ def test_linear_maps(explain, clf, logos):
 
 def test_session_assesses_like_the_explainer(explain, clf, logos):
     view, image = View(3, top=5), logos[1].images[3]
-    session, direct = Session(explain.replace(ranking="lime"), image, "image"), Explainer(clf, ranking="lime", top=5, samples=300)(image).trust
+    session = Session(explain.replace(ranking="lime"), image, "image")
+    direct = Explainer(clf, ranking="lime", top=5, samples=300)(image).trust
     slices = 0
     while not session.trust.step(view): slices += 1
     trust = session.trust(view)
@@ -328,7 +331,8 @@ def test_no_evidence_is_said(clf, logos):
 def test_nothing_waits_for_a_slow_ranking(clf, logos):
     begun, go_on = threading.Event(), threading.Event()
     def rank(embedding, head, label, seed=0, **options):
-        begun.set(), go_on.wait(20)
+        begun.set()
+        go_on.wait(20)
         return RANKINGS["importances"](embedding, head, label, seed)
     y = Explorer(Explainer(clf, ranking=rank), logos[1])
     assert begun.wait(20)
@@ -345,10 +349,16 @@ def test_nothing_waits_for_a_slow_ranking(clf, logos):
 
 def test_maps_of_another_image_are_taken_away(explain, logos):
     "While the ranking of a new image is made, the maps of the last one are not beside it."
-    y, begun, go_on = Explorer(explain, logos[1]), threading.Event(), threading.Event()
+    begun, go_on = threading.Event(), threading.Event()
+    y = Explorer(explain, logos[1])
     y.renderer.rest = 0
     y.wait()
-    def slow(self, view, seed=None, right=Rankings.__call__): return (begun.set(), go_on.wait(20), right(self, view, seed))[-1]
+    right = Rankings.__call__
+
+    def slow(self, view, seed=None):
+        begun.set()
+        go_on.wait(20)
+        return right(self, view, seed)
     with patch.object(Rankings, "__call__", slow):
         y.pick(1)
         assert begun.wait(20)
@@ -369,7 +379,11 @@ def test_a_burst_leaves_no_queue(x):
     k.target.value, k.method.value, k.top.value = "TZZ", "gradcam", 1
     agrees(x)
     drawn, draw = [], x.renderer.draw
-    with patch.object(explorer, "_assess_view"), patch.object(x.renderer, "draw", side_effect=lambda: (drawn.append(x.state.view.top), draw())), \
+
+    def count():
+        drawn.append(x.state.view.top)
+        draw()
+    with patch.object(page.Renderer, "assess"), patch.object(x.renderer, "draw", side_effect=count), \
             patch("torch.autograd.grad", wraps=torch.autograd.grad) as backward:
         for _ in range(5):
             for k.top.value in range(1, 17): pass
@@ -387,24 +401,28 @@ def test_memory_is_bounded(x, logos):
     for i in range(300):
         k.top.value = int(rng.integers(1, 17))
         if i % 4 == 0: k.opacity.value = float(rng.integers(4, 11)/10)
-        if i % 50 == 0: x.pick(int(rng.integers(len(logos[1])))), x.wait()
+        if i % 50 == 0:
+            x.pick(int(rng.integers(len(logos[1]))))
+            x.wait()
     agrees(x)
-    assert len(x.sessions.open) <= Sessions.most and all(len(s.answers) <= ANSWERS and len(s.linear) <= len(LINEAR) for s in x.sessions.open.values())
+    assert len(x.sessions.open) <= Sessions.most and all(len(s.answers) <= Session.most and len(s.linear) <= len(LINEAR) for s in x.sessions.open.values())
     assert len(x.feature.drawn) <= 60 and len(x.gallery.small) <= 500 and not any(x.jobs.jobs.values())
 
 
 def test_keeping_a_view(x, explain, clf, logos):
-    sheet = Image.open(io.BytesIO(explorer._view_png(explain, x.state)))
+    sheet = Image.open(io.BytesIO(page._view_png(explain, x.state)))
     assert sheet.format == "PNG" and sheet.width > 1000
-    page = explorer._view_page(explain, x.state)
-    assert "<script" not in page and "http" not in page.replace("https://embcam", "")
-    assert page.count("data:image/jpeg") == 6 and "Explainer(clf" in html.unescape(page)
+    text = page._view_page(explain, x.state)
+    assert "<script" not in text and "http" not in text.replace("https://embcam", "")
+    assert text.count("data:image/jpeg") == 6 and "Explainer(clf" in html.unescape(text)
     same(x.state.answers[-1], eval(as_python(explain, x.state.view), dict(images=logos[1], Explainer=Explainer, clf=clf)), 3e-4)
     for button in x.page.save_png, x.page.save_html:
         button.click()
         x.wait()
         assert "download=" in x.page.text.saved.value
-    with patch.object(explorer, "download", side_effect=ValueError("the disk is full")): x.page.save_html.click(), x.wait()
+    with patch.object(page, "download", side_effect=ValueError("the disk is full")):
+        x.page.save_html.click()
+        x.wait()
     assert "disk is full" in x.page.text.error.value and x.state.error is None  # an error beside the map leaves the map
 
 
@@ -424,11 +442,11 @@ def test_gallery_filters(clf, logos):
 def test_groups(explain, clf, logos):
     "A group shows its images in the order given, a click opens one, and a feature's heading turns to that feature."
     f, names = int(clf.selected_[3]), logos[1].names
-    x = Explorer(explain, logos[1], groups={"doubtful labels": [names[5], names[2]], f"feature {f}": [4]})
+    x = Explorer(explain, logos[1], groups={"label issues": [names[5], names[2]], f"feature {f}": [4]})
     x.renderer.rest = 0
     x.wait()
     equal(len(x.gallery.chosen()), len(names))
-    x.gallery.among.value = "doubtful labels"
+    x.gallery.among.value = "label issues"
     x.wait()
     equal((x.gallery.positions, x.state.view.image), ([5, 2], 0))  # nothing is opened before the click
     x.gallery.buttons[0].click()
@@ -437,7 +455,7 @@ def test_groups(explain, clf, logos):
     x.gallery.among.value = f"feature {f}"
     agrees(x)
     equal((x.gallery.positions, x.feature.choose.value), ([4], f))
-    with pytest.raises(ValueError, match="no image 'gone.png', which the group 'twins' names"): Explorer(explain, logos[1], groups={"twins": ["gone.png"]})
+    with pytest.raises(ValueError, match="no image 'gone.png', which the group 'near duplicates' names"): Explorer(explain, logos[1], groups={"near duplicates": ["gone.png"]})
 
 
 def test_linear_head(logos):

@@ -9,16 +9,18 @@ __all__ = ['Page', 'State', 'Renderer', 'download', 'Explorer']
 import base64
 import io
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from types import SimpleNamespace
 
 import numpy as np
-from ipywidgets import HTML, Box, Button, HBox, Layout, VBox
+from fastcore.basics import patch
+from ipywidgets import HTML, Box, Button, DOMWidget, HBox, Layout, VBox
 from ipywidgets import Image as ImageWidget
 from matplotlib.colors import to_rgb
 
+from ..auditing.findings import feature_heading
 from ..drawing import annotate, mask_outline
 from ..drawing.pages import explanation_page
 from ..drawing.plotting import MASK_COLOR
@@ -29,8 +31,9 @@ from .cards import (BLANK, HTML_PARTS, FeatureCard, Gallery, Panels, Switches, c
 from .session import Session, Sessions
 from .view import View, as_python, color_limits, draw_view, unit, view_figure
 from .worker import LatestJobQueue
-from ..images import encode_image, thumbnail
+from ..images import ImageSet, encode_image, thumbnail
 from ..maps import CAM_METHODS
+from ..model import EmbeddingClassifier
 from ..ranking import Stability
 
 # %% ../../nbs/8_explorer/05_page.ipynb #d5b4ed2d
@@ -40,16 +43,25 @@ _TEXTS = "head", "status", "error", "prediction", "facts", "notes", "line", "sav
 class Page:
     "The widgets that show a view."
 
-    def __init__(self, classifier, turned: Callable):  # turned is called with the feature of a switch
+    def __init__(
+        self,
+        classifier: EmbeddingClassifier,  # Whose features have switches
+        turned: Callable[[int], None],  # Is called with the feature of a switch
+    ):
         backbone, k = classifier.backbone, len(classifier.selected_)
+        panels = 1 + len(backbone.target_layers)
         self.switches = Switches(k, backbone.feature_name, turned)
-        self.before, self.now = (Panels(1 + len(backbone.target_layers)) for _ in range(2))  # A in compare mode; B, or the only one
-        self.image, self.text = ImageWidget(format="jpeg"), SimpleNamespace(**{name: HTML() for name in _TEXTS})
-        self.save_png, self.save_html = Button(description="Save as PNG", icon="image"), Button(description="Save as page", icon="file")
+        self.before = Panels(panels)  # A in compare mode
+        self.now = Panels(panels)  # B, or the only one
+        self.image = ImageWidget(format="jpeg")
+        self.text = SimpleNamespace(**{name: HTML() for name in _TEXTS})
+        self.save_png = Button(description="Save as PNG", icon="image")
+        self.save_html = Button(description="Save as page", icon="file")
+        style = (files("embcam")/"static"/"explorer.css").read_text(encoding="utf-8")
         about = f"{backbone.arch}, {backbone.weights} (sha256 {backbone.weights_hash[:12]}), {classifier.head_.name} on {k} features"
-        self.say("head", HTML_PARTS.head((files("embcam")/"static"/"explorer.css").read_text(encoding="utf-8"), "embcam", about))
+        self.say("head", HTML_PARTS.head((style, "embcam", about)))
 
-    def say(self, name: str, html) -> None:
+    def say(self, name: str, html: str) -> None:
         "Write one of _TEXTS."
         getattr(self.text, name).value = str(html)
 
@@ -73,17 +85,30 @@ def _helped(knobs: SimpleNamespace, *names: str) -> list:
     return [piece for name in names for piece in (getattr(knobs, name), hint(name))]
 
 # %% ../../nbs/8_explorer/05_page.ipynb #25f42289
-def _arrange(page: Page, k: SimpleNamespace, gallery: Gallery, feature: FeatureCard) -> list:
-    "The page from top to bottom; `k` are the knobs."
-    t, quick = page.text, Box([VBox(_helped(k, name)) for name in ("top", "layer", "opacity")]).add_class("emb-quick")
-    about = HTML_PARTS.title("Ranking", "Red speaks for the class, blue against it; hatched: matters by being absent. The switches choose what is kept.")
+def _arrange(
+    page: Page,  # Maps, image, switches and texts
+    knobs: SimpleNamespace,  # From `make_knobs`
+    gallery: Gallery,  # Above
+    feature: FeatureCard,  # Below
+) -> list:
+    "The page from top to bottom."
+    text = page.text
+    head = HBox([text.head, text.status], layout=Layout(justify_content="space-between", flex_flow="row wrap", width="100%"))
+    image = card("Image", page.image, text.prediction)
+    quick = Box([VBox(_helped(knobs, name)) for name in ("top", "layer", "opacity")]).add_class("emb-quick")
+    maps = card("Where in the image", text.error, page.before.box, page.now.box, quick, text.notes, text.facts)
+    about = HTML_PARTS.title(
+        "Ranking", "Red speaks for the class, blue against it; hatched: matters by being absent. The switches choose what is kept.")
     ranking = VBox([HTML(str(about)), page.switches.grid]).add_class("emb-card")
-    maps = card("Where in the image", t.error, page.before.box, page.now.box, quick, t.notes, t.facts)
-    what_if = card("What if", *_helped(k, "edit"), k.left, k.across, k.width, k.height, hint("rectangle"))
-    keep = card("Compare and keep", *_helped(k, "compare"), HBox([page.save_png, page.save_html]), hint("keep"), t.saved, hint("python"), t.line)
-    choices = [card("Target", *_helped(k, "target", "label", "versus", "ranking")), card("Map", *_helped(k, "method", "scale", "outline")), what_if, keep]
-    return [HBox([t.head, t.status], layout=Layout(justify_content="space-between", flex_flow="row wrap", width="100%")), gallery.box,
-            Box([card("Image", page.image, t.prediction), maps, ranking]).add_class("emb-main"), Box(choices).add_class("emb-cards"), feature.box]
+    target = card("Target", *_helped(knobs, "target", "label", "versus", "ranking"))
+    looks = card("Map", *_helped(knobs, "method", "scale", "outline"))
+    sides = knobs.left, knobs.across, knobs.width, knobs.height
+    what_if = card("What if", *_helped(knobs, "edit"), *sides, hint("rectangle"))
+    buttons = HBox([page.save_png, page.save_html])
+    keep = card("Compare and keep", *_helped(knobs, "compare"), buttons, hint("keep"), text.saved, hint("python"), text.line)
+    main = Box([image, maps, ranking]).add_class("emb-main")
+    choices = Box([target, looks, what_if, keep]).add_class("emb-cards")
+    return [head, gallery.box, main, choices, feature.box]
 
 # %% ../../nbs/8_explorer/05_page.ipynb #3a0e186e
 _OUTLINE = (255*np.array(to_rgb(MASK_COLOR))).round().astype(np.uint8)
@@ -93,17 +118,34 @@ def _show_image(
     page: Page,  # Where
     session: Session,  # Of the image
     view: View,  # What-if and outline are read
-    label=None,  # The true class, if it is known
+    label: Hashable | None = None,  # The true class, if it is known
 ) -> None:
     "Show the image, and what is predicted for it."
     prediction, probabilities = session.prediction(view.edit)
     before = session.prediction(None)[1] if view.edit else None
-    page.say("prediction", HTML_PARTS.prediction(session.name, label, *probability_rows(prediction, probabilities, before)))
+    rows = probability_rows(prediction, probabilities, before)
+    page.say("prediction", HTML_PARTS.prediction(session.name, label, *rows))
     small = thumbnail(session.trace_of(view.edit).image, 320)
     outline = mask_outline(session.mask, small.shape[:2]) if view.outline else None
     page.image.value = encode_image(small if outline is None else np.where(outline[..., None], _OUTLINE, small))
 
 # %% ../../nbs/8_explorer/05_page.ipynb #7b4b3083
+def _show_row(
+    panels: Panels,  # Where
+    ex: Explanation,  # What to show
+    drawn: dict,  # {layer: image}
+    letter: str,  # "", "A: " or "B: "
+) -> dict:  # {caption: image}, to save
+    "Show the maps of one explanation."
+    shown, sheet = [], {}
+    for layer, image in drawn.items():
+        name, text = panel_words(ex, layer)
+        shown.append((str(HTML_PARTS.caption(name, text, text == "no evidence")), image))
+        sheet[f"{letter}{name}\n{text}"] = image
+    panels.show(shown, str(HTML_PARTS.caption(letter + view_title(ex), "")))
+    return sheet
+
+
 def _show_maps(
     page: Page,  # Where
     view: View,  # What to draw
@@ -112,16 +154,41 @@ def _show_maps(
     mask: np.ndarray | None,  # Of the image
 ) -> list[dict]:  # [{caption: image}], a dict for each row
     "Show the maps of one or two explanations."
-    letters, sheet = ("",) if len(exs) == 1 else ("A: ", "B: "), []
-    if len(exs) == 1: page.before.show([])
-    for panels, ex, letter in zip((page.before, page.now)[-len(exs):], exs, letters):
-        drawn = [(panel_words(ex, layer), image) for layer, image in draw_view(ex, view, limits, mask).items()]
-        panels.show([(str(HTML_PARTS.caption(name, text, text == "no evidence")), image) for (name, text), image in drawn],
-                    str(HTML_PARTS.caption(letter + view_title(ex), "")))
-        sheet.append({f"{letter}{name}\n{text}": image for (name, text), image in drawn})
+    if len(exs) == 1:
+        page.before.show([])
+        rows = [(page.now, exs[0], "")]
+    else:
+        rows = [(page.before, exs[0], "A: "), (page.now, exs[1], "B: ")]
+    sheet = [_show_row(panels, ex, draw_view(ex, view, limits, mask), letter) for panels, ex, letter in rows]
     return [{"image": exs[0].image} | sheet[0], *sheet[1:]]
 
 # %% ../../nbs/8_explorer/05_page.ipynb #e7141917
+_WAITING = "", "being measured …"
+
+
+def _evidence_fact(ex: Explanation) -> tuple[str, str]:
+    if ex.why_empty("combined"): return "no evidence", ""
+    return "", f"{ex.evidence['combined']:.2f} of the relevance speaks for it"
+
+
+def _stability_fact(stability: Stability | None, random: bool) -> tuple[str, str]:
+    if not random: return "", "this ranking is not random"
+    if stability is None: return _WAITING
+    return "" if stability.stable else "not stable", f"two seeds share {stability.overlap:.0%} of their top {stability.k}"
+
+
+def _likeness_fact(trust: Trust | None) -> tuple[str, str]:
+    if trust is None: return _WAITING
+    alike = trust.likeness and trust.likeness["combined"]
+    if alike is None: return "", "not measured here"
+    return "not specific" if alike > LIKE_RANDOM else "", f"{alike:.2f}; 1 is the map of any features"
+
+
+def _distance_fact(trust: Trust | None) -> tuple[str, str]:
+    if trust is None: return _WAITING
+    return "far" if trust.percentile > FAR else "", f"farther than {trust.percentile:.0%} of its images"
+
+
 def _facts_of(
     ex: Explanation,  # On the page
     trust: Trust | None,  # None while it is being measured
@@ -129,32 +196,36 @@ def _facts_of(
     random: bool,  # Whether the ranking depends on a seed
 ) -> list[tuple]:  # (what, word of warning or "", text)
     "What must always be in sight."
-    waiting, alike = ("", "being measured …"), trust and trust.likeness and trust.likeness["combined"]
-    return [
-        ("prediction", "", f"{ex.summary}, margin {ex.predicted.margin:.2f}"),
-        ("similarity", "", "none: a weighted sum has no angle" if ex.similarity is None else f"cosine {ex.similarity:.3f}"),
-        ("evidence", *(("no evidence", "") if ex.why_empty("combined") else ("", f"{ex.evidence['combined']:.2f} of the relevance speaks for it"))),
-        ("stability", *(("", "this ranking is not random") if not random else waiting if stability is None else
-                        ("" if stability.stable else "not stable", f"two seeds share {stability.overlap:.0%} of their top {stability.k}"))),
-        ("likeness to random features", *(waiting if trust is None else ("", "not measured here") if alike is None else
-                                          ("not specific" if alike > LIKE_RANDOM else "", f"{alike:.2f}; 1 is the map of any features"))),
-        ("distance to training", *(waiting if trust is None else
-                                   ("far" if trust.percentile > FAR else "", f"farther than {trust.percentile:.0%} of its images")))]
+    angle = "not applicable: the target is a weighted sum" if ex.similarity is None else f"cosine {ex.similarity:.3f}"
+    return [("prediction", "", f"{ex.summary}, margin {ex.predicted.margin:.2f}"),
+            ("similarity", "", angle),
+            ("evidence", *_evidence_fact(ex)),
+            ("stability", *_stability_fact(stability, random)),
+            ("likeness to random features", *_likeness_fact(trust)),
+            ("distance to training", *_distance_fact(trust))]
 
 # %% ../../nbs/8_explorer/05_page.ipynb #5f7e965e
 def _notes_of(view: View, exs: Sequence[Explanation]) -> list[str]:
     "What a reader must know about what is shown."
-    notes = list(exs[-1].notes())
-    if view.layer == "signed" and (len(exs) == 2 or view.scale != "own"): notes.insert(0, "For and against: each map has its own colour scale.")
+    notes = []
+    if view.edit:
+        notes.append("What if: the target is that of the unchanged image; prediction and map are those of the changed one.")
+    if view.layer == "signed" and (len(exs) == 2 or view.scale != "own"):
+        notes.append("For and against: each map has its own colour scale.")
     elif view.scale == "own" and len(set(map(unit, exs))) == 2:
-        notes.insert(0, "A and B are measured in different units: each map has its own colour scale.")
-    if view.edit: notes.insert(0, "What if: the target is that of the unchanged image; prediction and map are those of the changed one.")
-    return notes
+        notes.append("A and B are measured in different units: each map has its own colour scale.")
+    return [*notes, *exs[-1].notes()]
 
 # %% ../../nbs/8_explorer/05_page.ipynb #878db9fe
-def _show_facts(page: Page, session: Session, view: View, exs: Sequence[Explanation]) -> None:
+def _show_facts(
+    page: Page,  # Where
+    session: Session,  # Knows how far the answer may be trusted
+    view: View,  # On the page
+    exs: Sequence[Explanation],  # Its answers: one, or A and B
+) -> None:
     "Show numbers and notes, and the line of Python."
-    facts = _facts_of(exs[-1], session.trust(view), session.ranking.stability(view, exs[-1]), session.ranking.random(view))
+    stability = session.ranking.stability(view, exs[-1])
+    facts = _facts_of(exs[-1], session.trust(view), stability, session.ranking.random(view))
     page.say("facts", HTML_PARTS.facts(facts))
     page.say("notes", HTML_PARTS.notes(_notes_of(view, exs)))
     page.say("line", HTML_PARTS.code(as_python(session.explainer, view)))
@@ -173,10 +244,12 @@ def _show_error(
 ) -> None:
     "Take the maps away, and say why."
     page.say("error", HTML_PARTS.error(_error_text(error)))
-    page.before.show([]), page.now.show([("", annotate(BLANK[:80], "nothing to show"))])
+    page.before.show([])
+    page.now.show([("", annotate(BLANK[:80], "nothing to show"))])
     for name in "facts", "notes", "line": page.say(name, "")
     if image: return
-    page.image.value, page.switches.grid.layout.visibility = encode_image(annotate(BLANK, "no image", 28)), "hidden"
+    page.image.value = encode_image(annotate(BLANK, "no image", 28))
+    page.switches.grid.layout.visibility = "hidden"
     page.say("prediction", "")
 
 # %% ../../nbs/8_explorer/05_page.ipynb #4a49a6a8
@@ -197,20 +270,38 @@ class State:
     updates: int = 0  # How many there were
 
 # %% ../../nbs/8_explorer/05_page.ipynb #e0bc61fb
-_LANES = dict(fast=("draw", "facts", "keep"), slow=("thumbnails", "rank", "calibrate", "feature", "prepare", "predictions", "again", "assess"))
+_LANES = dict(fast=("draw", "facts", "keep"),
+              slow=("thumbnails", "rank", "calibrate", "feature", "prepare", "predictions", "again", "assess"))
 _COMPARED = "label", "versus", "ranking", "top", "switched", "target", "method"  # what compare mode keeps as A
+
+
+def _views_to_show(view: View, kept: View | None) -> list[View]:
+    "The view alone or, in compare mode, after A: the kept settings with image, layer and looks of the view."
+    if kept is None: return [view]
+    return [replace(view, **{name: getattr(kept, name) for name in _COMPARED}), view]
 
 # %% ../../nbs/8_explorer/05_page.ipynb #bf151a46
 class Renderer:
     "Draws the newest view, as far as it is known."
     rest = .5  # Seconds without a turn of a knob after which an answer is assessed
 
-    def __init__(self, state: State, sessions: Sessions, jobs: LatestJobQueue, page: Page, gallery: Gallery, feature: FeatureCard):
-        self.state, self.sessions, self.jobs, self.page, self.gallery, self.feature = state, sessions, jobs, page, gallery, feature
+    def __init__(
+        self,
+        state: State,  # What is chosen, and what is on the page
+        sessions: Sessions,  # Answer
+        jobs: LatestJobQueue,  # With the lanes of _LANES
+        page: Page,  # Shows the answers
+        gallery: Gallery,  # Knows names, labels and predictions
+        feature: FeatureCard,  # Shows one feature
+    ):
+        self.state, self.sessions, self.jobs = state, sessions, jobs
+        self.page, self.gallery, self.feature = page, gallery, feature
 
     def ask(self, view: View) -> None:
         "Show a view, soon. Maps of another view are dimmed at once, but for a step of a slider."
-        old, self.state.view, self.state.since = self.state.view, view, time.perf_counter()
+        old = self.state.view
+        self.state.view = view
+        self.state.since = time.perf_counter()
         if replace(old, top=view.top, opacity=view.opacity, edit=view.edit) != view: self.page.dim(True)
         if old.image != view.image: self.feature.dim(True)
         self.page.say("saved", "")
@@ -219,82 +310,141 @@ class Renderer:
     def queue(self, kind: str, job: Callable, aside: bool = False, delay: float = 0.) -> None:
         "Do a job soon. If it fails, the maps go and the page says why; if it was a job `aside`, they stay."
         view = self.state.view
+
         def guarded():
             try: job()
             except Exception as error:
-                if aside: self.state.error or self.page.say("error", HTML_PARTS.error(_error_text(error), False))
-                elif kind == "draw" or view is self.state.view: _fail_view(self, error)
+                if aside:
+                    if self.state.error is None: self.page.say("error", HTML_PARTS.error(_error_text(error), False))
+                elif kind == "draw" or view is self.state.view: self.fail(error)
         self.jobs.put(kind, guarded, delay)
 
-    def draw(self) -> None:
-        "Draw the newest view, as far as it is known."
-        state, view, since = self.state, self.state.view, self.state.since
-        session, i = self.sessions[view.image], view.image
-        if state.image != (key := (session, view.edit, view.outline)): _show_image(self.page, session, view, self.gallery.labels[i])
-        state.image, views = key, [view]
-        if state.kept: views.insert(0, replace(view, **{name: getattr(state.kept, name) for name in _COMPARED}))
-        if missing := next((v for v in views if v not in session.ranking), None):
-            self.page.busy(f"ranking {len(session.explainer.classifier.selected_)} features", blank=state.drawn is None or state.drawn.image != i)
-            return self.queue("rank", lambda: (session.ranking(missing), self.queue("draw", self.draw)))
-        if (method := view.method or session.explainer.method) not in CAM_METHODS: self.page.busy(f"mapping by {method}")
-        exs, limits = [session.answer(v) for v in views], _calibrated_limits(self, view)
-        if i != state.view.image: return  # another image was chosen meanwhile
-        state.answers, state.limits, ranking = exs, color_limits(exs, view.scale, limits), session.ranking(view)
-        state.sheet = _show_maps(self.page, view, exs, state.limits, session.mask)
-        self.page.switches.show(ranking, np.isin(ranking.features, exs[-1].top)), self.feature.offer(ranking)
-        _show_facts(self.page, session, view, exs)
-        state.drawn, state.error = view, None
-        if view is state.view: self.ready(since)
-        if state.feature == (i, self.feature.choose.value): self.feature.dim(False)
-        else: _show_feature(self)
-        if session.prepares(view): self.queue("prepare", lambda: session.prepare(view), aside=True)
-        if session.trust(view) is None: self.queue("assess", lambda: _assess_view(self, session, view), aside=True, delay=self.rest)
-
     def ready(self, since: float, word: str = "ready") -> None:
-        "The page shows the newest view."
-        state, text = self.state, self.page.text
-        state.took, state.updates = time.perf_counter() - since, state.updates + 1
-        if word == "ready": text.error.value = ""
+        "The page shows the newest view, which was asked for at `since`."
+        state = self.state
+        state.took = time.perf_counter() - since
+        state.updates += 1
+        if word == "ready": self.page.say("error", "")
         self.page.ready(word, state.took, state.updates)
 
+# %% ../../nbs/8_explorer/05_page.ipynb #f5dde6b8
+@patch
+def draw(self: Renderer) -> None:
+    "Draw the newest view, as far as it is known: the image at once, the maps when their rankings are there."
+    view, since, kept = self.state.view, self.state.since, self.state.kept
+    session = self.sessions[view.image]
+    self.draw_image(session, view)
+    views = _views_to_show(view, kept)
+    missing = next((v for v in views if v not in session.ranking), None)
+    if missing is not None: return self.rank(session, missing)
+    method = view.method or session.explainer.method
+    if method not in CAM_METHODS: self.page.busy(f"mapping by {method}")
+    exs = [session.answer(v) for v in views]
+    limits = color_limits(exs, view.scale, self.calibrated_limits(view))
+    if view.image != self.state.view.image: return  # another image was chosen meanwhile
+    self.draw_maps(session, view, exs, limits)
+    if view is self.state.view: self.ready(since)
+    self.do_aside(session, view)
+
+# %% ../../nbs/8_explorer/05_page.ipynb #a997518b
+@patch
+def draw_image(self: Renderer, session: Session, view: View) -> None:
+    "Show image and prediction, if they are not on the page already."
+    key = session, view.edit, view.outline
+    if self.state.image != key: _show_image(self.page, session, view, self.gallery.labels[view.image])
+    self.state.image = key
+
+
+@patch
+def rank(self: Renderer, session: Session, view: View) -> None:
+    "Make the ranking of a view in the slow lane, and draw again."
+    other = self.state.drawn is None or self.state.drawn.image != self.state.view.image
+    self.page.busy(f"ranking {len(session.explainer.classifier.selected_)} features", blank=other)
+
+    def make():
+        session.ranking(view)
+        self.queue("draw", self.draw)
+    self.queue("rank", make)
+
+
+@patch
+def draw_maps(
+    self: Renderer,
+    session: Session,  # Of the image
+    view: View,  # What to draw
+    exs: list[Explanation],  # Its answers: one, or A and B
+    limits: dict | None,  # What full colour means
+) -> None:
+    "Show maps, switches and facts."
+    state, ranking = self.state, session.ranking(view)
+    state.answers, state.limits = exs, limits
+    state.sheet = _show_maps(self.page, view, exs, limits, session.mask)
+    self.page.switches.show(ranking, np.isin(ranking.features, exs[-1].top))
+    self.feature.offer(ranking)
+    _show_facts(self.page, session, view, exs)
+    state.drawn, state.error = view, None
+
 # %% ../../nbs/8_explorer/05_page.ipynb #40385187
-def _fail_view(r: Renderer, error: Exception) -> None:
+@patch
+def fail(self: Renderer, error: Exception) -> None:
     "There is no map; say why."
-    state, known = r.state, r.state.view.image in r.sessions
-    state.error, state.sheet, state.image = error, None, state.image if known else None
-    _show_error(r.page, error, known)
-    if not known: r.feature.hide(), setattr(state, "feature", None)
-    r.ready(state.since, "no map")
+    state = self.state
+    known = state.view.image in self.sessions
+    state.error, state.sheet = error, None
+    _show_error(self.page, error, known)
+    if not known:
+        state.image = state.feature = None
+        self.feature.hide()
+    self.ready(state.since, "no map")
 
 # %% ../../nbs/8_explorer/05_page.ipynb #1e710cf3
-def _assess_view(r: Renderer, session: Session, view: View) -> None:
+@patch
+def do_aside(self: Renderer, session: Session, view: View) -> None:
+    "What a view needs beside its maps, if it is not there yet."
+    if self.state.feature == (view.image, self.feature.choose.value): self.feature.dim(False)
+    else: self.show_feature()
+    if session.prepares(view): self.queue("prepare", lambda: session.prepare(view), aside=True)
+    if session.trust(view) is None: self.queue("assess", lambda: self.assess(session, view), aside=True, delay=self.rest)
+
+
+@patch
+def assess(self: Renderer, session: Session, view: View) -> None:
     "Assess what is on the page, a slice at a time."
-    if view != r.state.view: return
-    if not session.trust.step(view): return r.queue("assess", lambda: _assess_view(r, session, view), aside=True)
-    def show(): return _show_facts(r.page, session, view, r.state.answers) if view == r.state.view == r.state.drawn else None
-    r.queue("facts", show, aside=True)
+    if view != self.state.view: return
+    if not session.trust.step(view): return self.queue("assess", lambda: self.assess(session, view), aside=True)
+
+    def show():
+        if view == self.state.view == self.state.drawn: _show_facts(self.page, session, view, self.state.answers)
+    self.queue("facts", show, aside=True)
 
 # %% ../../nbs/8_explorer/05_page.ipynb #7f6f0ab8
-def _calibrated_limits(r: Renderer, view: View) -> dict | None:
+@patch
+def calibrated_limits(self: Renderer, view: View) -> dict | None:  # {layer: relevance at full colour}
     "Colour limits from other images; None where they are not wanted, or while they are being made."
     if view.scale != "calibrated": return None
+
     def calibrate():
-        r.page.busy("calibrating on other images", dim=False)
-        r.sessions.calibrate(view, without={i for i, p in list(r.gallery.predictions.items()) if p.error is not None})
-        r.ask(r.state.view)
-    if (limits := r.sessions.limits(view)) is None: r.queue("calibrate", calibrate)
+        self.page.busy("calibrating on other images", dim=False)
+        unreadable = {i for i, p in list(self.gallery.predictions.items()) if p.error is not None}
+        self.sessions.calibrate(view, without=unreadable)
+        self.ask(self.state.view)
+    limits = self.sessions.limits(view)
+    if limits is None: self.queue("calibrate", calibrate)
     return limits
 
 # %% ../../nbs/8_explorer/05_page.ipynb #e31e8c9c
-def _show_feature(r: Renderer) -> None:
+@patch
+def show_feature(self: Renderer) -> None:
     "Draw the card of one feature."
-    view, layers = r.state.view, r.sessions.explainer.classifier.backbone.target_layers
-    def job():
-        feature, layer = r.feature.choose.value, view.layer if view.layer in layers else layers[-1]
-        r.feature.show(r.sessions[view.image].trace, layer, r.gallery.names[view.image])
-        r.state.feature = view.image, feature
-        if view.image == r.state.view.image: r.feature.dim(False)
-    r.queue("feature", job, aside=True)
+    view, layers = self.state.view, self.sessions.explainer.classifier.backbone.target_layers
+
+    def show():
+        feature = self.feature.choose.value
+        layer = view.layer if view.layer in layers else layers[-1]
+        self.feature.draw(self.sessions[view.image].trace, layer, self.gallery.names[view.image])
+        self.state.feature = view.image, feature
+        if view.image == self.state.view.image: self.feature.dim(False)
+    self.queue("feature", show, aside=True)
 
 # %% ../../nbs/8_explorer/05_page.ipynb #3bdc3fdf
 def _view_png(
@@ -302,9 +452,11 @@ def _view_png(
     state: State,  # What is on the page
 ) -> bytes:  # PNG
     "What is on the page, as one image."
-    ex, buffer = state.answers[-1], io.BytesIO()
+    ex = state.answers[-1]
     lines = [f"colour scale: {state.drawn.scale}", *ex.notes(), as_python(explainer, state.drawn)]
-    view_figure(state.sheet, f"{ex.name}: {ex.summary}; {view_title(ex)}", lines).savefig(buffer, format="png", dpi=150)
+    figure = view_figure(state.sheet, f"{ex.name}: {ex.summary}; {view_title(ex)}", lines)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
     return buffer.getvalue()
 
 # %% ../../nbs/8_explorer/05_page.ipynb #3fe8ff1b
@@ -315,7 +467,8 @@ def _view_page(
     "What is on the page, as a page of its own with all numbers."
     panels = {caption.replace("\n", ": "): image for row in state.sheet for caption, image in row.items()}
     record = state.answers[-1].to_dict()
-    return explanation_page(record | {"settings": record["settings"] | {"to repeat": as_python(explainer, state.drawn)}}, panels)
+    settings = record["settings"] | {"to repeat": as_python(explainer, state.drawn)}
+    return explanation_page(record | {"settings": settings}, panels)
 
 # %% ../../nbs/8_explorer/05_page.ipynb #a33f52f7
 def download(
@@ -323,31 +476,38 @@ def download(
     state: State,  # What is on the page
     kind: str,  # "png" or "html"
 ) -> str:  # HTML
-    "A link that holds the file itself."
+    "A link that holds the file itself. ValueError while there is no map."
     if state.sheet is None: raise ValueError("There is no view to save yet.")
-    data, media = (_view_png(explainer, state), "image/png") if kind == "png" else (_view_page(explainer, state).encode(), "text/html")
+    if kind == "png": data, media = _view_png(explainer, state), "image/png"
+    else: data, media = _view_page(explainer, state).encode(), "text/html"
     name = f"embcam-{state.drawn.image}-{state.drawn.layer}.{kind}"
     return HTML_PARTS.download(name, media, base64.b64encode(data).decode(), len(data)//1000)
 
 # %% ../../nbs/8_explorer/05_page.ipynb #ef885d85
-def _check(explainer: Explainer, images, training) -> None:
+def _check(
+    explainer: Explainer,  # Fitted on the training images
+    images: ImageSet | Sequence,  # To explore
+    training: ImageSet | Sequence | None,  # Training images, as examples
+) -> None:
     "ValueError for images that cannot be explored."
     n = len(explainer.classifier.background_)
-    if training is not None and len(training) != n: raise ValueError(f"training must be the {n} training images in the order of fit, not {len(training)}.")
+    if training is not None and len(training) != n:
+        raise ValueError(f"training must be the {n} training images in the order of fit, not {len(training)}.")
     if not len(images): raise ValueError("There are no images to explore.")
 
 # %% ../../nbs/8_explorer/05_page.ipynb #fe392497
-_ECHO = "first", "second", "third"
+_ECHO = dict(first=2, second=6, third=15)  # seconds after which everything is sent again
 
 
 def _resend(
-    widgets: Sequence,  # With all that they hold
-    but: Sequence,  # Not these: what a user is just moving must not jump back
+    widgets: Sequence[DOMWidget],  # With all that they hold
+    but: Sequence[DOMWidget],  # Not these: what a user is just moving must not jump back
 ) -> None:
     "Send the state of widgets once more."
     for widget in widgets:
         if any(widget is knob for knob in but): continue
-        widget.send_state(), widget.layout.send_state()
+        widget.send_state()
+        widget.layout.send_state()
         _resend(getattr(widget, "children", ()), but)
 
 # %% ../../nbs/8_explorer/05_page.ipynb #fe7c97c6
@@ -357,30 +517,31 @@ class Explorer(VBox):
     def __init__(
         self,
         explainer: Explainer,  # Its setting is where the knobs stand at first
-        images,  # ImageSet, or a list of paths, arrays or PIL images
-        training=None,  # The training images in the order of `fit`, as examples of what activates a feature
-        groups=None,  # {heading: positions or names} of images that the gallery offers together, as `Audit.groups`
+        images: ImageSet | Sequence,  # ImageSet, or a list of paths, arrays or PIL images
+        training: ImageSet | Sequence | None = None,  # Training images in the order of `fit`, as examples of what activates a feature
+        groups: Mapping[str, Sequence] | None = None,  # {heading: positions or names} that the gallery offers, as `Audit.groups`
     ):
-        self.jobs, self.echo = LatestJobQueue(**_LANES), LatestJobQueue(echo=_ECHO)
         _check(explainer, images, training)
-        clf, self.explainer, self.state, self.knobs = explainer.classifier, explainer, State(), make_knobs(explainer)
+        clf = explainer.classifier
+        self.explainer = explainer
+        self.state = State()
+        self.knobs = make_knobs(explainer)
         self.sessions = Sessions(explainer, images)
+        self.jobs = LatestJobQueue(**_LANES)
         self.gallery = Gallery(images, clf, self.jobs, self.pick, groups)
-        self.feature = FeatureCard(clf, training, self.gallery, lambda: _show_feature(self.renderer))
+        self.feature = FeatureCard(clf, training, self.gallery, lambda: self.renderer.show_feature())
         self.page = Page(clf, self.turn)
         self.renderer = Renderer(self.state, self.sessions, self.jobs, self.page, self.gallery, self.feature)
         super().__init__(_arrange(self.page, self.knobs, self.gallery, self.feature), layout=Layout(width="100%"))
         self.add_class("emb")
-        for knob in vars(self.knobs).values(): knob.observe(self._moved, "value")
-        self.gallery.among.observe(self._group_chosen, "value")
-        for button, kind in (self.page.save_png, "png"), (self.page.save_html, "html"): button.on_click(lambda _, kind=kind: self._save(kind))
+        self._listen()
         self.pick(0)
         self.jobs.put("predictions", self.gallery.predict_next)
-        self.jobs.put("again", lambda: _show_feature(self.renderer))  # all embeddings are known now
-        for kind, delay in zip(_ECHO, (2, 6, 15)): self.echo.put(kind, lambda: _resend(self.children, [*vars(self.knobs).values(), *self.gallery.choices]), delay)
+        self.jobs.put("again", lambda: self.renderer.show_feature())  # all embeddings are known now
+        self._start_echo()
 
     def pick(self, i: int) -> None:
-        "Look at image `i`."
+        "Look at image `i`. IndexError where there is none."
         if not 0 <= i < len(self.gallery.names): raise IndexError(f"There is no image {i}: there are {len(self.gallery.names)}.")
         self.gallery.picked = i
         self.gallery.turn()
@@ -388,29 +549,62 @@ class Explorer(VBox):
 
     def turn(self, feature: int) -> None:
         "Turn the switch of one feature."
-        self.renderer.ask(replace(self.state.view, switched=tuple(sorted(set(self.state.view.switched) ^ {feature}))))
+        switched = set(self.state.view.switched) ^ {feature}
+        self.renderer.ask(replace(self.state.view, switched=tuple(sorted(switched))))
 
     def wait(self, timeout: float = 120) -> None:
-        "Until the page shows what the knobs say, and nothing is left to do."
+        "Until the page shows what the knobs say, and nothing is left to do. TimeoutError after `timeout` seconds."
         self.jobs.wait(timeout)
-
-    def _moved(self, change) -> None:
-        old, knobs = self.state.view, self.knobs
-        new = read_knobs(knobs, old.image, old.switched)
-        if change.owner is knobs.compare: self.state.kept = old if change.new else None
-        if (old.label, old.versus, old.ranking) != (new.label, new.versus, new.ranking): new = replace(new, switched=())
-        if change.owner in (knobs.ranking, knobs.target): knobs.top.value = (new := follow_top(self.explainer, old, new)).top
-        self.renderer.ask(new)
-        if old.layer != new.layer: _show_feature(self.renderer)
-
-    def _group_chosen(self, change) -> None:
-        if change.new.startswith("feature "): self.feature.look_at(change.new.removeprefix("feature "))
-
-    def _save(self, kind: str) -> None: self.renderer.queue("keep", lambda: self.page.say("saved", download(self.explainer, self.state, kind)), aside=True)
 
     def close(self) -> None:
         "Forget what waits, and leave the page."
-        self.jobs.clear(), self.echo.clear()
+        self.jobs.clear()
+        self.echo.clear()
         super().close()
 
     def __repr__(self): return f"Explorer of {len(self.gallery.names)} images, {self.explainer!r}"
+
+# %% ../../nbs/8_explorer/05_page.ipynb #14585fa8
+@patch
+def _moved(self: Explorer, change: dict) -> None:
+    "A knob was turned."
+    old, knobs, turned = self.state.view, self.knobs, change["owner"]
+    new = read_knobs(knobs, old.image, old.switched)
+    if turned is knobs.compare: self.state.kept = old if change["new"] else None
+    if (old.label, old.versus, old.ranking) != (new.label, new.versus, new.ranking): new = replace(new, switched=())
+    if turned in (knobs.ranking, knobs.target):
+        new = follow_top(self.explainer, old, new)
+        knobs.top.value = new.top
+    self.renderer.ask(new)
+    if old.layer != new.layer: self.renderer.show_feature()
+
+
+@patch
+def _group_chosen(self: Explorer, change: dict) -> None:
+    "A heading of the gallery was chosen."
+    backbone = self.explainer.classifier.backbone
+    headings = {feature_heading(backbone.feature_name(f)): f for f in self.explainer.classifier.selected_.tolist()}
+    if change["new"] in headings: self.feature.look_at(headings[change["new"]])
+
+
+@patch
+def _save(self: Explorer, kind: str) -> None:
+    "A button was pressed: offer a file of this kind."
+    self.renderer.queue("keep", lambda: self.page.say("saved", download(self.explainer, self.state, kind)), aside=True)
+
+# %% ../../nbs/8_explorer/05_page.ipynb #9466d74f
+@patch
+def _listen(self: Explorer) -> None:
+    "Hear knobs, headings and buttons."
+    for knob in vars(self.knobs).values(): knob.observe(self._moved, "value")
+    self.gallery.among.observe(self._group_chosen, "value")
+    self.page.save_png.on_click(lambda _: self._save("png"))
+    self.page.save_html.on_click(lambda _: self._save("html"))
+
+
+@patch
+def _start_echo(self: Explorer) -> None:
+    "Send everything again a few times."
+    self.echo = LatestJobQueue(echo=tuple(_ECHO))
+    but = [*vars(self.knobs).values(), *self.gallery.choices]
+    for kind, delay in _ECHO.items(): self.echo.put(kind, lambda: _resend(self.children, but), delay)

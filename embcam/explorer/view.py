@@ -8,7 +8,7 @@ __all__ = ['View', 'explainer_for', 'switch_features', 'apply_edit', 'explain_vi
 
 # %% ../../nbs/8_explorer/01_view.ipynb #564c1bc5
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from PIL import Image, ImageFilter
 from ..drawing import annotate, mask_outline, overlay
 from ..explanation import Explainer, Explanation
 from ..figure import new_figure
-from ..images import image_names, image_sources, resize
+from ..images import ImageSet, image_names, image_sources, resize
 from ..ranking import Ranking
 
 # %% ../../nbs/8_explorer/01_view.ipynb #3bf02e99
@@ -26,8 +26,8 @@ from ..ranking import Ranking
 class View:
     "What is looked at, and how: all that the explorer's knobs decide."
     image: int = 0  # Position among the images
-    label: object = None  # The class to explain; None: the predicted one
-    versus: object = None  # Against which; None: all others
+    label: Hashable | None = None  # The class to explain; None: the predicted one
+    versus: Hashable | None = None  # Against which; None: all others
     ranking: str | None = None  # How features are ranked; None: as the explainer does
     top: int | None = None  # How many features are kept; None: the explainer's
     switched: tuple = ()  # Ids of features whose switch was turned
@@ -48,9 +48,11 @@ def explainer_for(
     explainer: Explainer,  # What the view leaves open is taken from here
     view: View,  # What was chosen
 ) -> Explainer:
-    "The explainer that a view describes."
-    names = "ranking", "top", "target", "method"
-    changes = {name: value for name in names if (value := getattr(view, name)) not in (None, getattr(explainer, name))}
+    "The explainer that a view describes; the given one itself where nothing differs."
+    changes = {}
+    for name in "ranking", "top", "target", "method":
+        value = getattr(view, name)
+        if value not in (None, getattr(explainer, name)): changes[name] = value
     if changes.get("ranking") == explainer.ranking_name: del changes["ranking"]  # what "auto" stands for
     if "ranking" in changes: changes["samples"] = None
     if changes.keys() & {"target", "method"}: changes["limits"] = None
@@ -62,8 +64,9 @@ def switch_features(
     top: int,  # How many are kept
     switched: Sequence[int] = (),  # Except these, and with these
 ) -> tuple[Ranking, int]:  # The same with the kept ones in front; how many they are
-    "Turn the switches of single features."
-    if missing := set(switched) - set(ranking.features.tolist()): raise ValueError(f"There is no ranked feature {min(missing)} to switch.")
+    "Turn the switches of single features. ValueError for a feature that is not ranked, and where none is left on."
+    missing = set(switched) - set(ranking.features.tolist())
+    if missing: raise ValueError(f"There is no ranked feature {min(missing)} to switch.")
     on = (np.arange(len(ranking)) < top) ^ np.isin(ranking.features, list(switched))
     if not on.any(): raise ValueError("No feature is switched on: nothing is kept, so there is nothing to show.")
     return ranking.reordered(np.argsort(~on, kind="stable")), int(on.sum())
@@ -73,48 +76,56 @@ def apply_edit(
     image: np.ndarray,  # (h, w, 3) uint8
     edit: tuple | None,  # ("paint" or "blur", left, top, width, height), shares of width and height
 ) -> np.ndarray:  # Changed copy, or the image itself
-    "Paint over or blur a rectangle."
+    "Paint over or blur a rectangle. ValueError for another kind of edit."
     if edit is None: return image
     kind, left, top, width, height = edit
     if kind not in ("paint", "blur"): raise ValueError(f"edit={kind!r}: choose 'paint' or 'blur'.")
     h, w, _ = image.shape
-    box = [round(share*side) for share, side in ((left, w), (top, h), (min(1, left + width), w), (min(1, top + height), h))]
-    if box[2] <= box[0] or box[3] <= box[1]: return image
-    whole = Image.fromarray(image)
-    blurred = whole.filter(ImageFilter.GaussianBlur(.06*max(h, w))).crop(box)
-    whole.paste(blurred if kind == "blur" else tuple(image.mean((0, 1)).round().astype(int).tolist()), box)
-    return np.asarray(whole)
+    x0, x1 = round(left*w), round(min(1, left + width)*w)
+    y0, y1 = round(top*h), round(min(1, top + height)*h)
+    if x1 <= x0 or y1 <= y0: return image
+    edited = Image.fromarray(image)
+    if kind == "blur":
+        patch = edited.filter(ImageFilter.GaussianBlur(.06*max(h, w))).crop((x0, y0, x1, y1))
+    else:
+        patch = tuple(image.mean((0, 1)).round().astype(int).tolist())
+    edited.paste(patch, (x0, y0, x1, y1))
+    return np.asarray(edited)
 
 # %% ../../nbs/8_explorer/01_view.ipynb #6998a28c
 def explain_view(
     explainer: Explainer,  # Answers
-    images,  # ImageSet, or a list of paths, arrays or PIL images
+    images: ImageSet | Sequence,  # ImageSet, or a list of paths, arrays or PIL images
     view: View,  # What to explain, and how
 ) -> Explanation:  # What the explorer shows for this view
     "Explain what a view describes, without any widget or cache."
-    asked, backbone = explainer_for(explainer, view), explainer.classifier.backbone
+    chosen = explainer_for(explainer, view)
+    backbone = explainer.classifier.backbone
     trace = backbone.trace(image_sources(images)[view.image])
-    ranking = asked.rank(trace.embedding, view.label, view.versus)
+    ranking = chosen.rank(trace.embedding, view.label, view.versus)
     if view.edit: trace = backbone.trace(apply_edit(trace.image, view.edit))
-    ranking, top = switch_features(ranking, asked.n_top, view.switched)
-    return asked.replace(top=top).explain_trace(trace, ranking, name=image_names(images)[view.image])
+    ranking, top = switch_features(ranking, chosen.n_top, view.switched)
+    return chosen.replace(top=top).explain_trace(trace, ranking, name=image_names(images)[view.image])
 
 # %% ../../nbs/8_explorer/01_view.ipynb #1f873c6f
+def _arguments(settings: dict) -> str: return ", ".join(f"{name}={value!r}" for name, value in settings.items() if value is not None)
+
+
 def as_python(
     explainer: Explainer,  # The explorer's
     view: View,  # What is looked at
 ) -> str:  # A line of Python; `clf`, `explainer` and `images` are the reader's
     "The line that reproduces the maps of a view."
-    asked, names = explainer_for(explainer, view), ("target", "ranking", "top", "method", "random_state", "samples")
-    settings = {name: value for name in names if (value := getattr(asked, name)) is not None}
-    if view.switched or view.edit or not all(isinstance(value, (str, int)) for value in settings.values()):
-        return f"explain_view(explainer, images, {view!r})"
-    which = [f"images.images[{view.image}]", *(f"{name}={value!r}" for name in ("label", "versus") if (value := getattr(view, name)) is not None)]
-    return f"Explainer(clf, {', '.join(f'{name}={value!r}' for name, value in settings.items())})({', '.join(which)})"
+    chosen = explainer_for(explainer, view)
+    settings = {name: getattr(chosen, name) for name in ("target", "ranking", "top", "method", "random_state", "samples")}
+    plain = all(value is None or isinstance(value, (str, int)) for value in settings.values())
+    if view.switched or view.edit or not plain: return f"explain_view(explainer, images, {view!r})"
+    which = ", ".join(filter(None, [f"images.images[{view.image}]", _arguments(dict(label=view.label, versus=view.versus))]))
+    return f"Explainer(clf, {_arguments(settings)})({which})"
 
 # %% ../../nbs/8_explorer/01_view.ipynb #aa8cae11
-def unit(ex: Explanation) -> tuple:
-    "Maps of equal units can be compared in brightness."
+def unit(ex: Explanation) -> tuple[str, str]:  # (CAM method, target)
+    "What relevance is measured in: maps of equal units can be compared in brightness."
     return ex.method, "cosine" if ex.similarity is not None else ex.target_name.split(",")[0]
 
 # %% ../../nbs/8_explorer/01_view.ipynb #7924c369
@@ -136,19 +147,21 @@ def draw_view(
     limits: dict | None = None,  # From `color_limits`
     mask: np.ndarray | None = None,  # Of the image, (h, w) bool
 ) -> dict:  # {layer: image (h, w, 3) uint8}
-    "The panels of a view."
+    "The panels of a view. ValueError for a layer that there is not."
     known = ["all", *ex.maps.layers, "combined", "signed"]
     if view.layer not in known: raise ValueError(f"layer={view.layer!r}: choose {', '.join(map(repr, known))}.")
     maps = replace(ex.maps, limits=limits).limited(256 if view.layer == "all" else 512)
-    shown = {"signed": maps.signed["combined"]} if view.layer == "signed" else {layer: maps[layer] for layer in maps if view.layer in ("all", layer)}
-    image = resize(ex.image, next(iter(shown.values())).shape)
-    outline = mask_outline(mask, image.shape[:2]) if view.outline else None
-    return {layer: _panel(image, strength, view, outline, ex.why_empty("combined" if layer == "signed" else layer)) for layer, strength in shown.items()}
-
-# %% ../../nbs/8_explorer/01_view.ipynb #273376d1
-def _panel(image, strength, view: View, outline, why: str | None) -> np.ndarray:
-    drawn = overlay(image, strength, view.opacity, view.layer == "signed", outline=outline)
-    return drawn if not why or strength.any() else annotate(drawn, f"no evidence: {why}")
+    if view.layer == "signed": shown = {"signed": maps.signed["combined"]}
+    else: shown = {layer: maps[layer] for layer in maps if view.layer in ("all", layer)}
+    side = next(iter(shown.values())).shape
+    image = resize(ex.image, side)
+    outline = mask_outline(mask, side) if view.outline else None
+    panels = {}
+    for layer, strength in shown.items():
+        drawn = overlay(image, strength, view.opacity, layer == "signed", outline=outline)
+        why = ex.why_empty("combined" if layer == "signed" else layer)
+        panels[layer] = annotate(drawn, f"no evidence: {why}") if why and not strength.any() else drawn
+    return panels
 
 # %% ../../nbs/8_explorer/01_view.ipynb #5e3c9f47
 def view_figure(
@@ -161,7 +174,10 @@ def view_figure(
     figure = new_figure(figsize=(2*columns, 2.6*len(rows) + .2*len(lines) + .4))
     for axes, row in zip(figure.subplots(len(rows), columns, squeeze=False), rows):
         for ax in axes: ax.set_axis_off()
-        for ax, (caption, image) in zip(axes, row.items()): ax.imshow(image), ax.set_title(caption, fontsize=8)
+        for ax, (caption, image) in zip(axes, row.items()):
+            ax.imshow(image)
+            ax.set_title(caption, fontsize=8)
     figure.suptitle(title, fontsize=11)
-    figure.supxlabel("\n".join(textwrap.fill(line, 28*columns) for line in lines), fontsize=7, color=".3", ha="left", x=.02)
+    words = "\n".join(textwrap.fill(line, 28*columns) for line in lines)
+    figure.supxlabel(words, fontsize=7, color=".3", ha="left", x=.02)
     return figure

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from threadpoolctl import threadpool_limits
 
@@ -19,8 +19,14 @@ class LatestJobQueue:
     "Threads that do the newest job of each kind, the most urgent kind first."
     idle = 10.  # Seconds without a job after which a thread ends
 
-    def __init__(self, **lanes):  # lane=("most urgent kind", ..., "least urgent kind")
-        self.kinds, self.jobs, self.running, self.threads = lanes, {lane: {} for lane in lanes}, {}, {}
+    def __init__(
+        self,
+        **lanes: Sequence[str],  # lane=("most urgent kind", ..., "least urgent kind")
+    ):
+        self.kinds = lanes
+        self.jobs = {lane: {} for lane in lanes}  # {lane: {kind: (job, when it is due)}}
+        self.running = {}  # {lane: kind}
+        self.threads = {}  # {lane: Thread}
         self.changed = threading.Condition()
 
     def put(self, kind: str, job: Callable, delay: float = 0.) -> None:
@@ -38,19 +44,25 @@ class LatestJobQueue:
         jobs, end = self.jobs[lane], time.monotonic() + self.idle
         while jobs or time.monotonic() < end:
             now = time.monotonic()
-            if due := [kind for kind in self.kinds[lane] if kind in jobs and jobs[kind][1] <= now]: return due[0], jobs.pop(due[0])[0]
+            due = [kind for kind in self.kinds[lane] if kind in jobs and jobs[kind][1] <= now]
+            if due: return due[0], jobs.pop(due[0])[0]
             self.changed.wait(min([when for _, when in jobs.values()], default=end) - now)
 
     def _work(self, lane: str) -> None:
         threadpool_limits(max(1, (os.cpu_count() or 1)//2), "openmp")  # of this thread only
         while True:
             with self.changed:
-                if (found := self._next(lane)) is None: return self.threads.pop(lane) and None
+                found = self._next(lane)
+                if found is None:
+                    del self.threads[lane]
+                    return
                 self.running[lane], job = found
             try: job()
             except Exception: traceback.print_exc()  # the lane goes on
             finally:
-                with self.changed: self.running.pop(lane), self.changed.notify_all()
+                with self.changed:
+                    del self.running[lane]
+                    self.changed.notify_all()
 
     def clear(self) -> None:
         "Forget what waits."
@@ -62,4 +74,5 @@ class LatestJobQueue:
         "Wait until nothing waits and nothing runs. TimeoutError after `timeout` seconds."
         with self.changed:
             if not self.changed.wait_for(lambda: not self.running and not any(self.jobs.values()), timeout):
-                raise TimeoutError(f"Still busy after {timeout} s: running {self.running}, waiting {[list(jobs) for jobs in self.jobs.values()]}.")
+                waiting = [list(jobs) for jobs in self.jobs.values()]
+                raise TimeoutError(f"Still busy after {timeout} s: running {self.running}, waiting {waiting}.")
