@@ -16,8 +16,16 @@ import warnings
 from collections.abc import Callable, Sequence
 from itertools import chain, count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import __version__
+
+if TYPE_CHECKING:  # these import torch, for which `embcam --help` does not wait
+    from embcam.explanation import Explainer
+    from embcam.images import ImageSet
+    from embcam.model import EmbeddingClassifier
+    from embcam.network import Backbone
+    from embcam.scale import Ledger
 
 # %% ../nbs/cli.ipynb #dec794a7
 def _flag(
@@ -116,7 +124,7 @@ _EXPLORE = [
 # %% ../nbs/cli.ipynb #2479a9c0
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
     "Shows a default where there is one that says something."
-    def _get_help_string(self, action):
+    def _get_help_string(self, action: argparse.Action) -> str:
         if action.default in (None, False, argparse.SUPPRESS) or "(default" in action.help: return action.help
         return f"{action.help} (default: %(default)s)"
 
@@ -152,7 +160,7 @@ def _command(function: Callable) -> Callable:
     return function
 
 
-def _note(message, *rest, **more) -> None: print(f"note: {message}", file=sys.stderr)
+def _note(message: Warning, *rest, **more) -> None: print(f"note: {message}", file=sys.stderr)
 
 
 def main(
@@ -220,7 +228,7 @@ def _readable_images(
     return good
 
 # %% ../nbs/cli.ipynb #2c435e4b
-def _load_images(folder: str, skip: bool, bits: int | None = None):
+def _load_images(folder: str, skip: bool, bits: int | None = None) -> "ImageSet":
     "An ImageSet of a folder of classes; broken files are an error, or listed."
     from embcam.images import ImageError, load_folder
     from embcam.images.sets import passed_over_line
@@ -270,7 +278,7 @@ def _named_number(
 def _backbone_from_args(
     args: argparse.Namespace,  # Arguments backbone, weights, seed, and those of _NETWORK
     cache: bool | str = False,  # As for Backbone
-):
+) -> "Backbone":
     "The network that the arguments describe."
     from embcam.network import Backbone
     if args.pooled == "last": pooled = None
@@ -279,7 +287,13 @@ def _backbone_from_args(
                     pooled=pooled, bits=args.bits, precision=args.precision, draft=args.draft)
 
 # %% ../nbs/cli.ipynb #87b89e6e
-def _choose_classifier(backbone, train, head: str, n_features: int | float | str | None, seed: int):
+def _choose_classifier(
+    backbone: "Backbone",  # Embeds
+    train: "ImageSet",  # Training part
+    head: str,  # A key of HEADS, or "auto"
+    n_features: int | float | str | None,  # As for EmbeddingClassifier; None: as the head is made for
+    seed: int,  # Of everything random
+) -> "EmbeddingClassifier":
     "A fitted classifier with the head of this name; 'auto': the winner of a cross-validation, whose table is printed."
     from embcam.model import HEADS, EmbeddingClassifier, choose_head
     heads = tuple(HEADS) if head == "auto" else (head,)
@@ -291,7 +305,12 @@ def _choose_classifier(backbone, train, head: str, n_features: int | float | str
     return EmbeddingClassifier(backbone, choice.estimator, n_features, seed).fit(train)
 
 # %% ../nbs/cli.ipynb #954878a8
-def _print_score(classifier, images, train, test) -> float | None:
+def _print_score(
+    classifier: "EmbeddingClassifier",  # Fitted
+    images: "ImageSet",  # All
+    train: "ImageSet",  # Training part
+    test: "ImageSet",  # Held-out part
+) -> float | None:
     "Print classes, network, sizes, AUC and the confusion table of the held-out part; the AUC, None where a class is missing."
     import pandas as pd
 
@@ -327,7 +346,7 @@ def fit(args: argparse.Namespace) -> None:
     print(f"model: {classifier.save(args.out, overwrite=args.force)}")
 
 # %% ../nbs/cli.ipynb #8ec03721
-def _load_model(args: argparse.Namespace):
+def _load_model(args: argparse.Namespace) -> "EmbeddingClassifier":
     "The classifier in the folder `args.model`, which may hold types that `args.trust` names."
     from embcam.model import EmbeddingClassifier
     _check_model(args.model)
@@ -341,8 +360,8 @@ def _check_model(model: str) -> None:
 # %% ../nbs/cli.ipynb #99699bd3
 def _explainer_from_args(
     args: argparse.Namespace,  # Arguments paper, target, method, ranking, top, samples and seed
-    classifier,  # Fitted
-):
+    classifier: "EmbeddingClassifier",  # Fitted
+) -> "Explainer":
     "The explainer that the arguments describe: embcam's default, or the paper's, with what was named replaced."
     from embcam.explanation import Explainer
     from embcam.ranking.masking import STRATEGIES
@@ -354,7 +373,7 @@ def _explainer_from_args(
 # %% ../nbs/cli.ipynb #6847f16b
 def _parse_class(
     text: str | None,  # As typed
-    classifier,  # Fitted
+    classifier: "EmbeddingClassifier",  # Fitted
 ):  # The class of that name, or None
     "Find a class by its name, whatever its type."
     if text is None: return None
@@ -363,12 +382,12 @@ def _parse_class(
     raise ValueError(f"There is no class {text!r}: choose {', '.join(names)}.")
 
 
-def _question(args: argparse.Namespace, classifier) -> dict:
+def _question(args: argparse.Namespace, classifier: "EmbeddingClassifier") -> dict:
     "The class to explain and the one that it is compared with, as `Explainer` takes them."
     return dict(label=_parse_class(args.label, classifier), versus=_parse_class(args.versus, classifier))
 
 # %% ../nbs/cli.ipynb #982ec1df
-def _folder_labels(classifier, images: dict) -> dict:
+def _folder_labels(classifier: "EmbeddingClassifier", images: dict) -> dict:
     "For each image the nearest folder above it that is named as a class, or None."
     names = set(map(str, classifier.classes_.tolist()))
 
@@ -376,7 +395,7 @@ def _folder_labels(classifier, images: dict) -> dict:
     return {name: label(path) for name, path in images.items()}
 
 
-def _wrong_images(classifier, images: dict) -> dict:
+def _wrong_images(classifier: "EmbeddingClassifier", images: dict) -> dict:
     "Those whose prediction differs from the class folder that they lie in."
     labels = _folder_labels(classifier, images)
     known = {name: path for name, path in images.items() if labels[name] is not None}
@@ -402,7 +421,7 @@ def _own_folders(names: Sequence[str]) -> list[str]:
 
 def _save_explanations(
     out: Path,  # Folder to write into
-    explainer,  # Explains
+    explainer: "Explainer",  # Explains
     images: dict,  # {name: image}
     places: dict | None = None,  # Filled: {image: (name, class, boxes, (h, w))}
     **question,  # label and versus
@@ -425,13 +444,13 @@ def _engine(args: argparse.Namespace) -> dict:
     return {name: value for name, value in chosen.items() if value not in (None, "local")}
 
 
-def _finish(ledger, out: str) -> None:
+def _finish(ledger: "Ledger", out: str) -> None:
     "Say what became of the images; exit code 3 if some could not be read."
     print(ledger, out, sep="\n")
     if ledger.errors: sys.exit(3)
 
 
-def _explain_to_table(args: argparse.Namespace, explainer, images: dict, question: dict) -> None:
+def _explain_to_table(args: argparse.Namespace, explainer: "Explainer", images: dict, question: dict) -> None:
     "A table of explanations, and an index that shows any of them."
     from embcam.scale import explain_files
     labels = _folder_labels(explainer.classifier, images)
@@ -461,7 +480,7 @@ def _write_coco(file: str, places: dict, classes: list) -> None:
     if met: print("on {} masks: IoU {:.3f}, recall {:.3f} (means)".format(len(met), *np.mean(met, axis=0)))
 
 # %% ../nbs/cli.ipynb #b6a3e0d0
-def _explain_to_pages(args: argparse.Namespace, explainer, images: dict, question: dict) -> None:
+def _explain_to_pages(args: argparse.Namespace, explainer: "Explainer", images: dict, question: dict) -> None:
     "A page for each image, an index, and boxes if they are asked for."
     from embcam.drawing.pages import index_page
     from embcam.files import atomic_folder
@@ -542,7 +561,7 @@ def embed(args: argparse.Namespace) -> None:
     _finish(ledger, f"{args.out}/embeddings.parquet")
 
 # %% ../nbs/cli.ipynb #b1a86f68
-def _choose_images(images, n: int, seed: int, metrics: Sequence[str] | None) -> tuple:
+def _choose_images(images: "ImageSet", n: int, seed: int, metrics: Sequence[str] | None) -> tuple:
     "At most n images, with masks if there are any, and the metrics that can be had on them."
     import numpy as np
 
@@ -556,7 +575,7 @@ def _choose_images(images, n: int, seed: int, metrics: Sequence[str] | None) -> 
     return images[sorted((masked or order)[:n])], metrics
 
 
-def _rows(classifier, seed: int, quick: bool) -> dict:
+def _rows(classifier: "EmbeddingClassifier", seed: int, quick: bool) -> dict:
     "What is compared: embcam's default, the paper's strategies and the baselines, without the costly ones if it must be quick."
     from embcam.explanation import Explainer
     from embcam.judging import baselines

@@ -22,25 +22,31 @@ from .model import EmbeddingClassifier, auc_roc
 # %% ../nbs/demo.ipynb #ab9fb029
 def score_table(
     classifiers: dict,  # {name: fitted classifier}
-    test,  # Held-out images
+    test: ImageSet,  # Held-out images
 ) -> pd.DataFrame:  # A row each
     "What each classifier reaches: AUC, and how many defects are named rightly."
-    rows, defects = {}, np.asarray(test.labels) != "good"
+    defects = np.asarray(test.labels) != "good"
+    rows = {}
     for name, c in classifiers.items():
+        auc = auc_roc(test.labels, c.scores(test), c.classes_)
         right = np.asarray(c.predict(test)) == test.labels
-        rows[name] = {"AUC": round(auc_roc(test.labels, c.scores(test), c.classes_), 3), "defects named rightly": f"{right[defects].sum()} of {defects.sum()}"}
+        rows[name] = {"AUC": round(auc, 3), "defects named rightly": f"{right[defects].sum()} of {defects.sum()}"}
     return pd.DataFrame(rows).T
 
 # %% ../nbs/demo.ipynb #b9acab16
 def pick_examples(
-    test,  # Held-out images
+    test: ImageSet,  # Held-out images
     predicted: list,  # Class of each
     classes: list,  # In the order wanted
 ) -> list[int]:  # Positions
     "One correctly classified image per class, or any of the class, and the first misclassified one."
     right = [p == t for p, t in zip(predicted, test.labels)]
-    positions = [max((i for i, t in enumerate(test.labels) if t == c), key=lambda i: (right[i], -i)) for c in classes]
-    return positions + [i for i, good in enumerate(right) if not good and i not in positions][:1]
+    positions = []
+    for c in classes:
+        own = [i for i, t in enumerate(test.labels) if t == c]
+        positions.append(next((i for i in own if right[i]), own[0]))
+    wrong = [i for i, good in enumerate(right) if not good and i not in positions]
+    return positions + wrong[:1]
 
 # %% ../nbs/demo.ipynb #9492efae
 _CAPTIONS = dict(figure3="Figure 3: held-out images, defects outlined",
@@ -56,18 +62,25 @@ def demo_figures(
     test: ImageSet,  # Held-out images
 ) -> dict:  # {name: matplotlib figure}; a name begins as one of _CAPTIONS
     "Figures 3, 4 and 5 of the paper, and both explanations of each example beside each other."
-    energy, one_each = paper.replace(target=EnergyTarget(), samples=200), picked[range(3)]
-    selves = [ex for image in one_each.images for ex in (paper(image, reference=image), energy(image))]
-    rows = [f"{c}\n{what}" for c in one_each.labels for what in ("against itself", "|e|²")]
+    energy = paper.replace(target=EnergyTarget(), samples=200)
+    one_each = picked[range(3)]
+    selves, rows = [], []
+    for image, c in zip(one_each.images, one_each.labels):
+        selves += [paper(image, reference=image), energy(image)]
+        rows += [f"{c}\nagainst itself", f"{c}\n|e|²"]
     figures = dict(figure3=test.show(n=5), figure4=explanation_grid(selves, rows), figure5=strategy_grid(paper, one_each))
     for name, some in dict(paper=[paper(image) for image in picked.images], default=exs).items():
-        figures[f"beside_{name}"] = explanation_grid(some, [f"{ex.summary}\n{ex.target_name}\n{ex.method}" for ex in some], picked.masks)
+        words = [f"{ex.summary}\n{ex.target_name}\n{ex.method}" for ex in some]
+        figures[f"beside_{name}"] = explanation_grid(some, words, picked.masks)
     return figures
 
 # %% ../nbs/demo.ipynb #87c933ba
 def _above(scores: pd.DataFrame, table: pd.DataFrame, figures: dict, network: str) -> str:
     "What stands above the explained images, HTML."
-    shown = "".join(f"<h2>{caption}</h2><img style='max-width:100%' src='{name}.png' alt='{caption}'>" for name in figures for caption in [_CAPTIONS[name.split("_")[0]]])
+    shown = ""
+    for name in figures:
+        caption = _CAPTIONS[name.split("_")[0]]
+        shown += f"<h2>{caption}</h2><img style='max-width:100%' src='{name}.png' alt='{caption}'>"
     return (f"<p class=note>Drawn logos, {html.escape(network)}.</p><h2>Two classifiers</h2>{scores.to_html(border=0)}"
             f"<h2>Table 2</h2>{table.to_html(border=0)}{shown}<h2>Explained images</h2>")
 
@@ -81,12 +94,15 @@ def write_demo(
     seed: int = 0,  # Of everything random
 ) -> pd.DataFrame:  # Table 2
     "Write figures, Table 2, a folder for each explained image, and an index."
-    paper, default = Explainer.paper(forest, random_state=seed, samples=1000), Explainer(better, random_state=seed)
+    paper = Explainer.paper(forest, random_state=seed, samples=1000)
+    default = Explainer(better, random_state=seed)
     picked = test[pick_examples(test, list(better.predict(test)), ["good", "double-printed", "interrupted"])]
     exs = [default(image, name=name) for name, image in zip(picked.names, picked.images)]
-    table, figures = beside_paper(similarity_table(paper, test)), demo_figures(paper, exs, picked, test)
+    table = beside_paper(similarity_table(paper, test))
+    figures = demo_figures(paper, exs, picked, test)
     table.to_csv(out/"table2.csv")
     for name, figure in figures.items(): figure.savefig(out/f"{name}.png", dpi=110, bbox_inches="tight")
-    page = index_page("embcam demo: the paper on drawn logos, and beyond", [index_entry(ex, ex.save(out)) for ex in exs], _above(scores, table, figures, str(forest.backbone)))
+    entries = [index_entry(ex, ex.save(out)) for ex in exs]
+    page = index_page("embcam demo: the paper on drawn logos, and beyond", entries, _above(scores, table, figures, str(forest.backbone)))
     (out/"index.html").write_text(page, encoding="utf-8")
     return table

@@ -2,8 +2,9 @@
 
 python tests/kills.py [SEED]
 
-Each command runs ten times in a child that is sent SIGKILL at a random moment shortly after one of its file operations, at first where nothing is, then with
---force over a whole result; every run starts on what the one before has left. The last one is let through. Needs Linux or macOS; prints a line per command.
+Each command runs ten times in a child that is sent SIGKILL at a random moment shortly after one of its file operations, at first where
+nothing is, then with --force over a whole result; every run starts on what the one before has left. The last one is let through. Needs
+Linux or macOS; prints a line per command.
 """
 import functools
 import os
@@ -39,8 +40,11 @@ def make_cheap(home: Path) -> None:
     "Small networks, few baselines, no browser: what is tested here is writing."
     torch.set_num_threads(1)
     embcam.network.embedding.Backbone.__init__ = functools.partialmethod(embcam.network.embedding.Backbone.__init__, size=64)
-    embcam.explanation.making.CONTROLS, embcam.ranking.selection.mutual_info_classif, embcam.demo.pick_examples = 2, lambda X, *rest, **more: X.var(0), lambda *rest: [0]
-    embcam.judging.baselines, embcam.judging.grid_pointing = lambda *rest: {}, no_game
+    embcam.explanation.making.CONTROLS = 2
+    embcam.ranking.selection.mutual_info_classif = lambda X, *rest, **more: X.var(0)
+    embcam.demo.pick_examples = lambda *rest: [0]
+    embcam.judging.baselines = lambda *rest: {}
+    embcam.judging.grid_pointing = no_game
     embcam.cli._choose_classifier = functools.partial(choose, embcam.cli._choose_classifier)
     embcam.demo.demo_figures = lambda *rest: {f"figure{i}": Figure(figsize=(1, 1)) for i in (3, 4, 5)}
     embcam.explorer.server.server_command = lambda *rest: [sys.executable, "-c", "import time; time.sleep(9)", f"{MARK}-{home}"]
@@ -79,7 +83,8 @@ def quietly(home: Path, argv: list, pipe: int | None = None, at: int = -1) -> in
         if (event not in CHANGES and not writes) or (event != "subprocess.Popen" and not str(values[0]).startswith(str(home))): return
         seen += 1
         if seen == at: os.write(pipe, b"now")
-    with open(os.devnull, "w") as nowhere: os.dup2(nowhere.fileno(), 1), os.dup2(os.open(home/"errors", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+    with open(os.devnull, "w") as nowhere: os.dup2(nowhere.fileno(), 1)
+    os.dup2(os.open(home/"errors", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     sys.addaudithook(watch)
     code = embcam.cli.main([str(a) for a in argv])
     if pipe is not None and at < 0: os.write(pipe, str(seen).encode())
@@ -163,7 +168,8 @@ if __name__ == "__main__":
                         evaluate=["evaluate", home/"model", home/"photos", "--n", 1, "--quick", "--metrics", "insertion_mean"])
         os.waitpid(in_child(draw, home), 0)
         assert run(home, [*fit, "--out", home/"model"])[0] == 0, (home/"errors").read_text()
-        children = [in_child(all_of, home, names, commands, seed) for names in (["demo", "fit", "explain", *["explore"]*(sys.platform == "linux")], ["evaluate"])]
+        first = ["demo", "fit", "explain"] + ["explore"]*(sys.platform == "linux")
+        children = [in_child(all_of, home, names, commands, seed) for names in (first, ["evaluate"])]
         codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
         print(f"{'passed' if not any(codes) else 'FAILED'}, {time.time() - start:.0f} s, seed {seed}")
         sys.exit(any(codes))

@@ -29,7 +29,8 @@ from embcam.model import EmbeddingClassifier
 from embcam.network import Backbone
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "/usr/bin/chromium")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]
 SHOTS = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp(prefix="embcam-browser-"))
 SOURCE = """import numpy as np
 from embcam import cli
@@ -39,7 +40,8 @@ from embcam.images import ImageSet, make_logos
 from embcam.model import EmbeddingClassifier
 train, test = make_logos(60, size=112, seed=0, progress=False).split(seed=0)
 no_image = np.zeros((3, 3, 3, 3), np.uint8)
-images = ImageSet([*test.images[:7], no_image, *test.images[7:]], [*test.labels[:7], "good", *test.labels[7:]], [*test.masks[:7], None, *test.masks[7:]])
+def with_one(values, odd): return [*values[:7], odd, *values[7:]]
+images = ImageSet(with_one(test.images, no_image), with_one(test.labels, "good"), with_one(test.masks, None))
 x = Explorer(Explainer(EmbeddingClassifier.load({model!r}), samples=500), images, train)
 x"""
 RULES = ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"]
@@ -60,7 +62,8 @@ def prepare(home: Path) -> None:
     for i, image in enumerate(test.images): Image.fromarray(image).save(home/"photos"/f"{i:02}.png")
     (home/"photos"/"07-broken.png").write_bytes(b"no image")
     (home/"audit").mkdir()
-    (home/"audit"/"audit.json").write_text(json.dumps(dict(artefacts=[], labels=[dict(image="05.png"), dict(image="02.png")], twins=[], unlike=[], atlas=[])))
+    found = dict(artefacts=[], labels=[dict(image="05.png"), dict(image="02.png")], twins=[], unlike=[], atlas=[])
+    (home/"audit"/"audit.json").write_text(json.dumps(found))
     write_notebook(home/"explorer.ipynb", SOURCE.format(model=str(home/"model")))
 
 
@@ -75,15 +78,17 @@ def environment(home: Path) -> dict:
     "No settings of this user, no news, a token."
     settings = home/"settings"/"@jupyterlab"/"apputils-extension"
     settings.mkdir(parents=True, exist_ok=True)
-    (settings/"notification.jupyterlab-settings").write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}))
+    silence = {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}
+    (settings/"notification.jupyterlab-settings").write_text(json.dumps(silence))
     places = dict(JUPYTER_CONFIG_DIR=f"{home}/cfg", JUPYTERLAB_SETTINGS_DIR=f"{home}/settings", JUPYTERLAB_WORKSPACES_DIR=f"{home}/ws")
-    return os.environ | places | dict(JUPYTER_TOKEN="t", PYTHONPATH=os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]))
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    return os.environ | places | dict(JUPYTER_TOKEN="t", PYTHONPATH=path)
 
 
 def explore(home: Path, *arguments) -> tuple:
     "`embcam explore`: the process and its address."
-    code = ("import signal, sys; from embcam.cli import main; signal.signal(signal.SIGINT, signal.default_int_handler); "  # heard in the background, too
-            "sys.exit(main())")
+    hear = "signal.signal(signal.SIGINT, signal.default_int_handler)"  # in the background, too
+    code = f"import signal, sys; from embcam.cli import main; {hear}; sys.exit(main())"
     command = [sys.executable, "-u", "-c", code, "explore", *arguments, "--no-browser"]
     with open(home/"voila.log", "w") as log:
         server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment(home))
@@ -135,8 +140,10 @@ def lab(home: Path):
 
 
 RUN_ALL = """async () => { const a = window.jupyterapp; await a.restored; const w = a.shell.currentWidget;
-    await w.context.ready; await w.sessionContext.ready; await w.sessionContext.session.kernel.info; await a.commands.execute('notebook:run-all-cells'); }"""
-READY = """() => { const e = document.querySelector('.emb'); return e && e.innerText.includes('last update') && !e.querySelector('.emb-busy')
+    await w.context.ready; await w.sessionContext.ready; await w.sessionContext.session.kernel.info;
+    await a.commands.execute('notebook:run-all-cells'); }"""
+READY = """() => { const e = document.querySelector('.emb');
+    return e && e.innerText.includes('last update') && !e.querySelector('.emb-busy')
     && !e.querySelector('.emb-waiting'); }"""
 SEEN = "() => [...document.querySelectorAll('.emb-panels img')].filter(i => i.offsetParent && i.naturalWidth).map(i => i.src).join()"
 
@@ -150,14 +157,20 @@ class Page:
         self.page, self.name, self.complaints = page, name, []
         page.set_default_timeout(20_000)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("console", lambda m: self.complaints.append(f"{m.text} {m.location['url']}") if m.type == "error" and self.ours(m.location["url"]) else None)
+        page.on("console", self.hear)
 
     @staticmethod
     def ours(url: str) -> bool:  # Voila asks a CDN for icons that it also brings itself
         return "//" not in url or "//127.0.0.1" in url
 
     def ready(self, timeout: int = 30_000): self.page.wait_for_function(READY, timeout=timeout)
-    def select(self, label: str, option: str): self.page.locator(f".emb .widget-dropdown:has(label:text-is('{label}')) select").select_option(label=option)
+    def hear(self, message):
+        "Note an error of the console, if the page is ours."
+        url = message.location["url"]
+        if message.type == "error" and self.ours(url): self.complaints.append(f"{message.text} {url}")
+
+    def select(self, label: str, option: str):
+        self.page.locator(f".emb .widget-dropdown:has(label:text-is('{label}')) select").select_option(label=option)
     def press(self, slider: str, *keys: str):
         handle = self.page.locator(f".emb .widget-slider:has(label:text-is('{slider}')) .noUi-handle")
         handle.focus()
@@ -176,7 +189,8 @@ class Page:
         before = [self.page.evaluate(SEEN), self.page.evaluate(DRAWN)]
         try:
             action(*args)
-            self.page.wait_for_function(f"before => ({DRAWN})() > before[1] && ({SEEN})() !== before[0] && ({READY})()", arg=before, timeout=15_000)
+            changed = f"before => ({DRAWN})() > before[1] && ({SEEN})() !== before[0] && ({READY})()"
+            self.page.wait_for_function(changed, arg=before, timeout=15_000)
             check(f"{self.name}: {what}", not self.page.locator(".emb-error").count())
         except Error as error:
             print(str(error)[:300])
@@ -191,7 +205,8 @@ def play(p: Page) -> None:
     maps, thumbs = (page.locator(where).count() for where in (".emb-panels:visible img:visible", ".emb-thumb img:visible"))
     check(f"{p.name}: five maps, eight thumbnails", (maps, thumbs) == (5, 8))
     p.shot("first")
-    page.wait_for_function("() => !['to come', 'being measured'].some(text => document.querySelector('.emb').innerText.includes(text))", timeout=60_000)
+    done = "() => !['to come', 'being measured'].some(text => document.querySelector('.emb').innerText.includes(text))"
+    page.wait_for_function(done, timeout=60_000)
     text = page.locator(".emb-facts").inner_text()
     check(f"{p.name}: stability and likeness", "this ranking is not random" in text and "the map of any features" in text)
     p.shot("first")
@@ -231,7 +246,8 @@ def play(p: Page) -> None:
     for width in 900, 1700:
         page.set_viewport_size(dict(width=width, height=1500))
         page.wait_for_timeout(500)
-        wide = page.evaluate("() => [...document.querySelectorAll('.emb, .emb-main, .emb-card')].filter(e => e.scrollWidth > e.clientWidth + 2)"
+        wide = page.evaluate("() => [...document.querySelectorAll('.emb, .emb-main, .emb-card')]"
+                             ".filter(e => e.scrollWidth > e.clientWidth + 2)"
                              ".map(e => `${e.className} ${e.innerText.slice(0, 20)} ${e.scrollWidth} > ${e.clientWidth}`).join()")
         check(f"{p.name}: holds at {width} px {wide}", not wide)
         p.shot(f"{width}px")
@@ -259,7 +275,7 @@ def play_demo(p: Page) -> None:
 
 
 def documents(home: Path, browser) -> None:
-    "Pages that somebody mails: opened from disk they ask for nothing outside, and axe finds no fault by WCAG 2.2 A and AA, in light and in dark."
+    "Pages that somebody mails: from disk they ask for nothing outside, and axe finds no fault by WCAG 2.2 A and AA, in light and dark."
     images = [str(path) for path in sorted((home/"photos").glob("0[0-2].png"))]
     check("pages: explained", cli.main(["explain", str(home/"model"), *images, "--out", str(home/"pages")]) == 0)
     for theme in "light", "dark":

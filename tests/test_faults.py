@@ -61,8 +61,10 @@ def run(home, tmp_path, capfd):
 
 def commands(home: Path, out: Path) -> dict:
     folder, few = home/"photos", ["--n", 2, "--quick", "--metrics", "insertion_mean"]
-    return dict(fit=["fit", folder, "--out", out, "--size", 64, "--pooled", "last", "--head", "logistic"], explain=["explain", home/"model", folder/"good", "--out", out],
-                predict=["predict", home/"model", folder, "--out", out], evaluate=["evaluate", home/"model", folder, "--out", out, *few])
+    return dict(fit=["fit", folder, "--out", out, "--size", 64, "--pooled", "last", "--head", "logistic"],
+                explain=["explain", home/"model", folder/"good", "--out", out],
+                predict=["predict", home/"model", folder, "--out", out],
+                evaluate=["evaluate", home/"model", folder, "--out", out, *few])
 
 
 @pytest.mark.parametrize("name, size", [("fit", 100_000), ("explain", 20_000), ("predict", 50)])
@@ -88,7 +90,11 @@ def test_an_evaluation_goes_on_when_there_is_space_again(home, tmp_path, run, mo
     assert run(*argv) == [] and os.listdir(tmp_path) == ["out"] and (tmp_path/"out"/"index.html").exists()
 
 
-@pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:400]), lambda path: path.write_bytes(b"")])
+def cut(path: Path): path.write_bytes(path.read_bytes()[:400])
+def empty(path: Path): path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("change", [Path.unlink, cut, empty])
 @pytest.mark.parametrize("name", ["fit", "explain", "predict", "evaluate"])
 def test_an_image_that_changes_after_it_was_checked(name, change, home, tmp_path, run, monkeypatch):
     victim = sorted((home/"photos"/"good").iterdir())[0]
@@ -101,7 +107,8 @@ def test_an_image_that_changes_after_it_was_checked(name, change, home, tmp_path
             return found
         return changed
     for check in "_readable_images", "_load_images": monkeypatch.setattr(embcam.cli, check, then(getattr(embcam.cli, check)))
-    monkeypatch.setattr(embcam.cli, "_choose_images", lambda images, n, seed, metrics: (images[[images.images.index(victim)]], as_metrics(metrics)))
+    def choose(images, n, seed, metrics): return images[[images.images.index(victim)]], as_metrics(metrics)
+    monkeypatch.setattr(embcam.cli, "_choose_images", choose)
     try: lines = run(*commands(home, tmp_path/"out")[name])
     finally: victim.write_bytes(before)
     assert len(lines) == 1 and victim.name in lines[0] and len(lines[0]) < 400
@@ -110,7 +117,8 @@ def test_an_image_that_changes_after_it_was_checked(name, change, home, tmp_path
 
 def test_trust(home, tmp_path, run):
     folder, trust = home/"photos", ["--trust", "test_faults.Foreign"]
-    for command, *more in ("predict", folder, "--out", tmp_path/"t.csv"), ("explain", folder/"good", "--out", tmp_path/"why"), ("explore", folder):
+    predict, explain = ("predict", folder, "--out", tmp_path/"t.csv"), ("explain", folder/"good", "--out", tmp_path/"why")
+    for command, *more in predict, explain, ("explore", folder):
         lines = run(command, home/"foreign", *more)
         assert len(lines) == 1 and lines[0].endswith("or give the command --trust test_faults.Foreign.") and not os.listdir(tmp_path)
     assert run("predict", home/"foreign", folder, "--out", tmp_path/"t.csv", *trust) == []

@@ -32,7 +32,7 @@ from .session import Session, Sessions
 from .view import View, as_python, color_limits, draw_view, unit, view_figure
 from .worker import LatestJobQueue
 from ..images import ImageSet, encode_image, thumbnail
-from ..maps import CAM_METHODS
+from ..maps import GRADIENT_METHODS
 from ..model import EmbeddingClassifier
 from ..ranking import Stability
 
@@ -338,7 +338,7 @@ def draw(self: Renderer) -> None:
     missing = next((v for v in views if v not in session.ranking), None)
     if missing is not None: return self.rank(session, missing)
     method = view.method or session.explainer.method
-    if method not in CAM_METHODS: self.page.busy(f"mapping by {method}")
+    if method not in GRADIENT_METHODS: self.page.busy(f"mapping by {method}")
     exs = [session.answer(v) for v in views]
     limits = color_limits(exs, view.scale, self.calibrated_limits(view))
     if view.image != self.state.view.image: return  # another image was chosen meanwhile
@@ -521,13 +521,14 @@ class Explorer(VBox):
         training: ImageSet | Sequence | None = None,  # Training images in the order of `fit`, as examples of what activates a feature
         groups: Mapping[str, Sequence] | None = None,  # {heading: positions or names} that the gallery offers, as `Audit.groups`
     ):
+        self.jobs = LatestJobQueue(**_LANES)
+        self.echo = LatestJobQueue(echo=tuple(_ECHO))
         _check(explainer, images, training)
         clf = explainer.classifier
         self.explainer = explainer
         self.state = State()
         self.knobs = make_knobs(explainer)
         self.sessions = Sessions(explainer, images)
-        self.jobs = LatestJobQueue(**_LANES)
         self.gallery = Gallery(images, clf, self.jobs, self.pick, groups)
         self.feature = FeatureCard(clf, training, self.gallery, lambda: self.renderer.show_feature())
         self.page = Page(clf, self.turn)
@@ -605,6 +606,5 @@ def _listen(self: Explorer) -> None:
 @patch
 def _start_echo(self: Explorer) -> None:
     "Send everything again a few times."
-    self.echo = LatestJobQueue(echo=tuple(_ECHO))
     but = [*vars(self.knobs).values(), *self.gallery.choices]
     for kind, delay in _ECHO.items(): self.echo.put(kind, lambda: _resend(self.children, but), delay)

@@ -1,0 +1,107 @@
+"Commands with wrong input: one line that says what is wrong, exit code 2, and nothing left behind."
+import os
+from unittest.mock import patch
+
+import pytest
+from PIL import Image
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+
+from embcam import cli
+from embcam.auditing import audit
+from embcam.images import load_folder, make_logos
+from embcam.model import EmbeddingClassifier
+from embcam.network import Backbone
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    "Photographs, a linear model, a forest, an audit, and folders with too little in them."
+    home = tmp_path_factory.mktemp("cli")
+    logos = make_logos(24, seed=1, size=64, progress=False)
+    for image, name in zip(logos.images, logos.names):
+        (home/"photos"/name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(home/"photos"/name)
+    backbone, photos = Backbone(size=64), load_folder(home/"photos", progress=False)
+    for name, estimator in dict(model=LogisticRegression(), forest=RandomForestClassifier(20)).items():
+        EmbeddingClassifier(backbone, estimator, 8, progress=False).fit(photos).save(home/name)
+    found = audit(EmbeddingClassifier.load(home/"model"), photos, progress=False)
+    found.save(home/"audit")
+    (home/"empty").mkdir()
+    (home/"one"/"only").mkdir(parents=True)
+    Image.fromarray(logos.images[0]).save(home/"one"/"only"/"a.png")
+    (home/"cut").mkdir()
+    (home/"cut"/"cut.png").write_bytes((home/"one"/"only"/"a.png").read_bytes()[:1500])
+    (home/"table.csv").write_text("image,prediction\n")
+    (home/"out").mkdir()
+    (home/"out"/"mine.txt").write_text("not embcam's")
+    return home
+
+
+def error_of(home, capfd, words: list) -> str:
+    "Run a command whose words below `home` begin with ~; its one line."
+    before = sorted(os.listdir(home))
+    code = cli.main([str(word).replace("~", str(home)) for word in words])
+    lines = [line for line in capfd.readouterr().err.replace("\r", "\n").splitlines() if line.startswith(("embcam: ", "Traceback"))]
+    assert (code, len(lines), sorted(os.listdir(home))) == (2, 1, before), lines
+    return lines[0]
+
+
+FIT = ["fit", "~/photos", "--out"]
+EXPLAIN = ["explain", "~/model", "~/one", "--out", "~/o"]
+EVALUATE = ["evaluate", "~/model", "~/one", "--out"]
+WRONG = [
+    (["fit", "~/nowhere", "--out", "~/m"], "nowhere"),
+    (["fit", "~/empty", "--out", "~/m"], "empty"),
+    (["fit", "~/one", "--out", "~/m"], "holds one class, 'only'"),
+    ([*FIT, "~/model"], "exists: choose another name, or pass --force"),
+    ([*FIT, "~/m", "--backbone", "resnet19"], "resnet19"),
+    ([*FIT, "~/m", "--weights", "~/table.csv"], "table.csv"),
+    ([*FIT, "~/photos", "--force"], "photos"),
+    ([*FIT, "~/m", "--head", "forrest"], "--head forrest: choose auto, "),
+    (["explain", "~/empty", "~/one", "--out", "~/o"], "is no embcam model"),
+    (["explain", "~/nowhere", "~/one", "--out", "~/o"], "nowhere: no such folder"),
+    (["explain", "~/model", "~/cut", "--out", "~/o"], "Or pass --skip-broken"),
+    (["explain", "~/model", "~/one", "--out", "~/out", "--no-pages"], "out"),
+    (["embed", "~/empty", "--out", "~/o", "--workers", "2"], "workers"),
+    (["embed", "~/photos", "--out", "~/o", "--model", "~/model", "--size", "64"], "--size: --model"),
+    ([*EXPLAIN, "--target", "TTT"], "TTT"),
+    ([*EXPLAIN, "--label", "bad"], "There is no class 'bad': choose "),
+    (["explain", "~/forest", "~/one", "--out", "~/o", "--target", "logit"], "logit"),
+    (["explain", "~/model", "~/empty", "--out", "~/o", "--only-wrong"], "holds no images"),
+    ([*EXPLAIN, "--only-wrong"], "no image lies in a folder of one of the classes"),
+    ([*EXPLAIN, "--method", "grandcam"], "grandcam"),
+    ([*EXPLAIN, "--top", "0"], "top"),
+    (["explain", "~/model", "~/one", "--out", "~/model", "--force"], "model"),
+    ([*EVALUATE, "~/model", "--force"], "model"),
+    ([*EVALUATE, "~/e", "--n", "0"], "--n 0: ask for at least one image"),
+    ([*EVALUATE, "~/e", "--metrics", "pixel_acu"], "pixel_acu"),
+    ([*EVALUATE, "~/e", "--metrics", "pixel_auc"], "There are no masks"),
+    (["evaluate", "~/model", "~/empty", "--out", "~/e"], "empty"),
+    (["predict", "~/model", "~/one", "--out", "~/one/only/a.png", "--force"], "is no table of embcam predict"),
+    (["predict", "~/model", "~/one", "--out", "~/table.csv"], "exists: choose another name, or pass --force"),
+    (["predict", "~/model", "~/empty", "--out", "~/f.csv"], "holds no images"),
+    (["predict", "~/nowhere", "~/one", "--out", "~/f.csv"], "nowhere: no such folder"),
+    (["audit", "~/nowhere", "~/photos", "--out", "~/a"], "nowhere: no such folder"),
+    (["explore", "~/model"], "or neither"),
+    (["explore", "~/nowhere", "~/one"], "nowhere: no such folder"),
+    (["explore", "~/model", "~/empty"], "holds no images"),
+    (["explore", "~/model", "~/nowhere"], "nowhere: no such folder"),
+    (["explore", "~/model", "~/one", "--audit", "~/nowhere"], "holds no finished audit"),
+    (["explore", "~/model", "~/one", "--audit", "~/audit"], "is an audit of other images"),
+    (["explore", "--audit", "~/audit"], "An audit needs its model"),
+]
+
+
+@pytest.mark.parametrize("words, message", WRONG, ids=[" ".join(words) for words, _ in WRONG])
+def test_wrong_input_is_one_line(words, message, home, capfd):
+    assert message in error_of(home, capfd, words)
+
+
+def test_explore_says_what_to_install(home, capfd):
+    with patch("importlib.util.find_spec", return_value=None):
+        assert "is not installed: pip install" in error_of(home, capfd, ["explore", "~/model", "~/one"])
+
+
+def test_every_command_has_a_table():
+    assert set(cli._COMMANDS) == set(cli._TABLES)
