@@ -67,7 +67,7 @@ WRONG = [
     (["embed", "~/photos", "--out", "~/o", "--model", "~/model", "--size", "64"], "--size: --model"),
     ([*EXPLAIN, "--target", "TTT"], "TTT"),
     ([*EXPLAIN, "--label", "bad"], "There is no class 'bad': choose "),
-    (["explain", "~/forest", "~/one", "--out", "~/o", "--target", "logit"], "logit"),
+    (["explain", "~/forest", "~/one", "--out", "~/o", "--target", "logit"], "has no useful gradient"),
     (["explain", "~/model", "~/empty", "--out", "~/o", "--only-wrong"], "holds no images"),
     ([*EXPLAIN, "--only-wrong"], "no image lies in a folder of one of the classes"),
     ([*EXPLAIN, "--method", "grandcam"], "grandcam"),
