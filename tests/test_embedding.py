@@ -48,7 +48,8 @@ def lite(): return Backbone(size=64)
 
 # frames
 
-@pytest.mark.parametrize("image_size, size", [((1, 1), (32, 32)), ((100, 300), (128, 320)), ((400, 500), (416, 512)), ((400, 2000), (128, 512))])
+@pytest.mark.parametrize("image_size, size",
+                         [((1, 1), (32, 32)), ((100, 300), (128, 320)), ((400, 500), (416, 512)), ((400, 2000), (128, 512))])
 def test_native_frames(image_size, size): assert Frame.place(image_size, 512, "native", unit=32).size == size
 
 
@@ -60,12 +61,17 @@ def test_frames_of_any_size(way, image_size):
     assert square.shape == (*frame.size, 3) and (square[~padding] == 200).all() and not square[padding].any()
     back = frame.to_image(np.ones((4, 4)))
     seen = np.isclose(back, 1, atol=1e-6)
-    assert back.shape == image_size and back.dtype == np.float32 and (seen | (back == 0)).all() and seen.any() and (way == "crop" or seen.all())
+    assert back.shape == image_size
+    assert back.dtype == np.float32
+    assert (seen | (back == 0)).all()
+    assert seen.any()
+    assert (way == "crop" or seen.all())
 
 
 def test_squashed_maps_are_torch_s():
     grid = np.random.default_rng(0).normal(size=(7, 7)).astype(np.float32)
-    theirs = torch.nn.functional.interpolate(torch.tensor(grid)[None, None], size=(50, 80), mode="bilinear", align_corners=False)[0, 0].numpy()
+    theirs = torch.nn.functional.interpolate(torch.tensor(grid)[None, None], size=(50, 80), mode="bilinear",
+                                             align_corners=False)[0, 0].numpy()
     assert np.allclose(Frame.place((50, 80), 224).to_image(grid), theirs, atol=1e-5)
 
 
@@ -171,7 +177,9 @@ def test_the_default(lite):
 
 def test_untrained_networks_warn_and_say_so():
     with pytest.warns(UserWarning, match="untrained weights"): backbone = Backbone("squeezenet1_0", weights=None, size=64)
-    assert not backbone.trained and backbone.weights == "untrained weights (seed 0)" and untrained(own(), size=32, target_layers="1").trained
+    assert not backbone.trained
+    assert backbone.weights == "untrained weights (seed 0)"
+    assert untrained(own(), size=32, target_layers="1").trained
     assert untrained("squeezenet1_0", size=64, seed=1).weights_hash != backbone.weights_hash
 
 
@@ -179,7 +187,8 @@ def test_names_that_are_wrong(tmp_path, monkeypatch):
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
     with pytest.raises(WeightsError, match=r"Without internet: Backbone\(\)"): Backbone("resnet18")
     with pytest.raises(ValueError, match="No network 'resnet19'"): Backbone("resnet19")
-    for layers, message in (["layer5"], "No module 'layer5' in ResNet"), ([], "no layer that can carry a map"), (["layer4", "fc"], "'fc' returns no grid"):
+    for layers, message in ((["layer5"], "No module 'layer5' in ResNet"), ([], "no layer that can carry a map"),
+                            (["layer4", "fc"], "'fc' returns no grid")):
         with pytest.raises(ValueError, match=message): untrained(size=64, target_layers=layers)
     with pytest.raises(ValueError, match=r"must return embeddings of shape \(n, D\)"): Backbone(nn.Conv2d(3, 4, 1), target_layers=[""])
     with pytest.raises(ValueError, match="cannot take images of size=96 px"): Backbone(vision_transformer(), size=96)
@@ -190,7 +199,9 @@ def test_a_module_of_your_own():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         mine = Backbone(module, target_layers=["1"], size=32)
-    assert mine.embed(np.zeros((9, 7, 3), np.uint8), progress=False).shape == (1, 8) and mine.averages == {"1": slice(0, 8)} and mine.network is not module
+    assert mine.embed(np.zeros((9, 7, 3), np.uint8), progress=False).shape == (1, 8)
+    assert mine.averages == {"1": slice(0, 8)}
+    assert mine.network is not module
     with pytest.warns(UserWarning, match="float32 copy"): half = Backbone(module.half(), target_layers=["1"], size=32)
     assert half.network[0].weight.dtype == torch.float32 and module[0].weight.dtype == torch.float16
     double = Backbone(own().double(), target_layers=["1"], size=32)
@@ -218,7 +229,8 @@ def test_swin_keeps_its_channels_last():
 
 def test_native_sizes(resnet):
     native = untrained(resize="native", size=256)
-    images = [np.random.default_rng(i).integers(0, 255, (*shape, 3), np.uint8) for i, shape in enumerate([(1, 1), (40, 200), (500, 100), (40, 200), (37, 198)])]
+    images = [np.random.default_rng(i).integers(0, 255, (*shape, 3), np.uint8)
+              for i, shape in enumerate([(1, 1), (40, 200), (500, 100), (40, 200), (37, 198)])]
     together = native.embed(images, batch_size=2, progress=False)
     for image, embedding in zip(images, together): assert np.allclose(native.trace(image).embedding, embedding, rtol=1e-3, atol=1e-4)
     assert [tuple(native.prepare(image)[0].shape[1:]) for image in images] == [(32, 32), (64, 224), (256, 64), (64, 224), (64, 224)]
@@ -246,7 +258,8 @@ def test_several_stages_of_the_default():
     assert backbone.pooled == ("blocks.3", "blocks.4", "blocks.5", "blocks.6")
     assert backbone.n_features == 80 + 112 + 192 + 320 == len(backbone.feature_layers)
     assert backbone.target_layers == ("blocks.1", "blocks.2", "blocks.4", "blocks.6")
-    assert [backbone.feature_name(f) for f in (0, 79, 80, 137, 703)] == ["blocks.3/0", "blocks.3/79", "blocks.4/0", "blocks.4/57", "blocks.6/319"]
+    assert [backbone.feature_name(f) for f in (0, 79, 80, 137, 703)] == ["blocks.3/0", "blocks.3/79", "blocks.4/0", "blocks.4/57",
+                                                                         "blocks.6/319"]
     assert "704 features of blocks.3, blocks.4, blocks.5, blocks.6" in repr(backbone)
     with pytest.raises(IndexError): backbone.feature_name(704)
 
@@ -261,15 +274,19 @@ def test_several_stages_of_every_kind(arch):
     assert len(trace.embedding) == backbone.n_features == sum(part.stop - part.start for part in trace.pooled.values())
     assert np.allclose(trace.embedding, backbone.embed([IMAGE], progress=False)[0], rtol=1e-3, atol=1e-4)
     layouts = backbone.network.layouts
-    with torch.no_grad(), record_activations(network, backbone.pooled, layouts, patch_grid(network, trace.frame.size)) as grids: network(trace.input)
-    for layer, part in trace.pooled.items(): assert np.allclose(grids[layer].mean((0, 2, 3)), trace.embedding[part], rtol=1e-3, atol=1e-4), layer
-    assert backbone.feature_layers[trace.pooled[backbone.pooled[1]].start] == backbone.pooled[1] and backbone.weights_hash == plain.weights_hash
+    with torch.no_grad(), record_activations(network, backbone.pooled, layouts, patch_grid(network, trace.frame.size)) as grids:
+        network(trace.input)
+    for layer, part in trace.pooled.items():
+        assert np.allclose(grids[layer].mean((0, 2, 3)), trace.embedding[part], rtol=1e-3, atol=1e-4), layer
+    assert backbone.feature_layers[trace.pooled[backbone.pooled[1]].start] == backbone.pooled[1]
+    assert backbone.weights_hash == plain.weights_hash
     gradients = torch.autograd.grad(trace.output.sum(), list(trace.activations.values()))
     assert all(g.any() for g in gradients) and all(a.shape[1:] == g.shape[1:] for a, g in zip(trace.activations.values(), gradients))
 
 
 def test_stages_of_your_own_module():
-    module = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, 6, 3, 2, 1), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(384, 5))
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, 6, 3, 2, 1), nn.ReLU(inplace=True), nn.Flatten(),
+                           nn.Linear(384, 5))
     backbone = Backbone(module, size=32, pooled=["1", "3"])
     assert backbone.n_features == 10 and backbone.feature_name(4) == "3/0" and backbone.target_layers == ("1", "3")
     assert backbone.embed(IMAGES, progress=False).shape == (3, 10)
@@ -277,7 +294,8 @@ def test_stages_of_your_own_module():
 
 def test_one_pooled_layer_has_plain_names():
     backbone = untrained(size=64, pooled="layer3")
-    assert (backbone.pooled, backbone.n_features, backbone.feature_name(57), backbone.feature_layers[57]) == (("layer3",), 256, "57", "layer3")
+    assert (backbone.pooled, backbone.n_features, backbone.feature_name(57),
+            backbone.feature_layers[57]) == (("layer3",), 256, "57", "layer3")
     assert backbone.target_layers == ("relu", "layer1", "layer2", "layer3")  # again four resolutions, the last the pooled one
 
 
@@ -311,7 +329,8 @@ def test_the_package_s_maps_with_several_stages():
 # recipes, fingerprints and copies
 
 @pytest.mark.parametrize("options", [
-    dict(pooled="stages"), dict(pooled=("blocks.6", "blocks.2"), target_layers=["blocks.1"]), dict(resize="letterbox", crop=.9), dict(resize="native"),
+    dict(pooled="stages"), dict(pooled=("blocks.6", "blocks.2"), target_layers=["blocks.1"]), dict(resize="letterbox", crop=.9),
+    dict(resize="native"),
     dict(mean=np.float32([0, 0, 0]), std=[1, 1, 1], interpolation="bilinear")])
 def test_recipes_rebuild_the_backbone(options):
     backbone = Backbone(size=64, **options)
@@ -331,10 +350,12 @@ def test_recipes_of_untrained_and_own_networks():
 
 
 def test_fingerprints_tell_embeddings_apart():
-    variants = [dict(), dict(pooled="stages"), dict(pooled=("blocks.6", "blocks.5")), dict(pooled=("blocks.5", "blocks.6")), dict(resize="letterbox"),
+    variants = [dict(), dict(pooled="stages"), dict(pooled=("blocks.6", "blocks.5")), dict(pooled=("blocks.5", "blocks.6")),
+                dict(resize="letterbox"),
                 dict(mean=(0, 0, 0)), dict(interpolation="bilinear"), dict(crop=.5)]
     assert len({Backbone(size=64, **options).fingerprint for options in variants}) == len(variants)
-    assert Backbone(size=64, target_layers=["blocks.1"]).fingerprint == Backbone(size=64).fingerprint  # what is drawn is not what is embedded
+    # what is drawn is not what is embedded
+    assert Backbone(size=64, target_layers=["blocks.1"]).fingerprint == Backbone(size=64).fingerprint
 
 
 @pytest.mark.parametrize("pooled", [None, "stages"])
@@ -343,7 +364,8 @@ def test_another_network_in_a_copy(pooled):
     network = copy.deepcopy(backbone.network)
     nn.init.normal_(network.get_submodule("layer3.0.conv1").weight, generator=torch.Generator().manual_seed(0))
     other, before = backbone.with_network(network, "layer3 randomised"), backbone.embed([IMAGE], progress=False)
-    assert not np.allclose(other.embed([IMAGE], progress=False), before) and np.array_equal(backbone.uncached().embed([IMAGE], progress=False), before)
+    assert not np.allclose(other.embed([IMAGE], progress=False), before)
+    assert np.array_equal(backbone.uncached().embed([IMAGE], progress=False), before)
     assert (other.weights, other.cache) == ("layer3 randomised", None)
     assert other.weights_hash != backbone.weights_hash and other.fingerprint != backbone.fingerprint
     assert isinstance(other.network, PooledStages) == (pooled is not None)
@@ -367,7 +389,8 @@ def test_threads_embed_and_trace_the_same_network(pooled):
             trace = backbone.trace(IMAGES[i])
             same = all(torch.equal(a, expected[i].activations[layer]) for layer, a in trace.activations.items())
             if not same or not np.array_equal(trace.embedding, expected[i].embedding): wrong.append("trace")
-            if not np.allclose(backbone.embed([IMAGES[i]], progress=False)[0], expected[i].embedding, rtol=1e-3, atol=1e-4): wrong.append("embed")
+            if not np.allclose(backbone.embed([IMAGES[i]], progress=False)[0], expected[i].embedding, rtol=1e-3, atol=1e-4):
+                wrong.append("embed")
     threads = [threading.Thread(target=work, args=(i,)) for i in range(3)]
     for thread in threads: thread.start()
     for thread in threads: thread.join()

@@ -32,7 +32,8 @@ def untrained(arch, **options):
 
 # the same embedding
 
-KINDS = {"resnet18": 64, "squeezenet1_1": 64, "densenet121": 64, "shufflenet_v2_x0_5": 64, "convnext_tiny": 64, "swin_t": 64, "timm/vit_tiny_patch16_224": 224,
+KINDS = {"resnet18": 64, "squeezenet1_1": 64, "densenet121": 64, "shufflenet_v2_x0_5": 64, "convnext_tiny": 64, "swin_t": 64,
+         "timm/vit_tiny_patch16_224": 224,
          "timm/tf_efficientnet_lite0": 64, "googlenet": 96, "regnet_x_400mf": 64}
 
 
@@ -71,7 +72,9 @@ def plain(net, x): return net.norm(net.conv(x))
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("way", [plain, twice, shared, in_place, between, viewing])
-@pytest.mark.parametrize("change", [lambda net: net, lambda net: nn.utils.weight_norm(net.conv) and net, lambda net: nn.utils.parametrizations.weight_norm(net.conv) and net,
+@pytest.mark.parametrize("change",
+                         [lambda net: net, lambda net: nn.utils.weight_norm(net.conv) and net,
+                          lambda net: nn.utils.parametrizations.weight_norm(net.conv) and net,
                                     lambda net: net.double()])
 def test_what_cannot_be_folded_is_left(way, change):
     net = change(Pair(way)).eval().requires_grad_(False)
@@ -155,7 +158,8 @@ def test_precision_is_part_of_the_recipe(tmp_path, logos):
     clf.save(tmp_path/"model")
     again = EmbeddingClassifier.load(tmp_path/"model")
     assert again.backbone.precision == "bfloat16" and (again.predict(logos[1]) == clf.predict(logos[1])).all()
-    with pytest.raises(ModelError, match="belongs to a backbone with precision bfloat16, not float32"): EmbeddingClassifier.load(tmp_path/"model", backbone=exact)
+    with pytest.raises(ModelError, match="belongs to a backbone with precision bfloat16, not float32"):
+        EmbeddingClassifier.load(tmp_path/"model", backbone=exact)
     record = json.loads((tmp_path/"model"/"model.json").read_text())
     assert record["backbone"]["precision"] == "bfloat16"
 
@@ -191,7 +195,9 @@ def test_a_draft_is_the_same_image(photographs, resize):
     assert .995 < cosine.min() and not np.array_equal(E, exact)
     for path, e in zip(photographs, E):
         trace, other = draft.trace(path), whole.trace(path)
-        assert np.array_equal(trace.image, other.image) and np.allclose(trace.embedding, e, atol=1e-4) and trace.input.shape == other.input.shape
+        assert np.array_equal(trace.image, other.image)
+        assert np.allclose(trace.embedding, e, atol=1e-4)
+        assert trace.input.shape == other.input.shape
         assert trace.frame.image_size == other.frame.image_size and np.allclose(trace.frame.shown, other.frame.shown)
         assert trace.frame.to_image(np.ones((3, 3))).shape == trace.image.shape[:2]
 
@@ -210,12 +216,14 @@ def test_a_draft_is_part_of_the_recipe(tmp_path, logos):
     assert whole.fingerprint == Backbone(size=64).fingerprint != draft.fingerprint and "drafts" in repr(draft)
     EmbeddingClassifier(draft, LogisticRegression(max_iter=500), progress=False).fit(logos[0]).save(tmp_path/"model")
     assert EmbeddingClassifier.load(tmp_path/"model").backbone.draft
-    with pytest.raises(ModelError, match="belongs to a backbone with draft True, not False"): EmbeddingClassifier.load(tmp_path/"model", backbone=whole)
+    with pytest.raises(ModelError, match="belongs to a backbone with draft True, not False"):
+        EmbeddingClassifier.load(tmp_path/"model", backbone=whole)
     record = json.loads((tmp_path/"model"/"model.json").read_text())
     del record["backbone"]["draft"]  # as older models are
     (tmp_path/"model"/"model.json").write_text(json.dumps(record))
     assert not EmbeddingClassifier.load(tmp_path/"model").backbone.draft
-    with pytest.raises(ModelError, match="belongs to a backbone with draft False, not True"): EmbeddingClassifier.load(tmp_path/"model", backbone=draft)
+    with pytest.raises(ModelError, match="belongs to a backbone with draft False, not True"):
+        EmbeddingClassifier.load(tmp_path/"model", backbone=draft)
 
 
 def test_auto_asks_the_processor(monkeypatch):
@@ -229,5 +237,7 @@ def test_networks_that_do_not_run_in_bfloat16(monkeypatch):
     monkeypatch.setattr(fast_room, "native_bfloat16", lambda device: True)
     net = Pair(lambda net, x: net.norm(net.conv(x)) @ torch.ones(16, 16)).eval()
     assert choose_precision(net, 32, "auto", torch.device("cpu")) == "float32"
-    with pytest.raises(ValueError, match="Pair does not run in bfloat16: pass precision='float32'"): Backbone(net, size=32, target_layers=["norm"], precision="bfloat16")
-    with pytest.raises(ValueError, match="precision='half': choose 'float32', 'bfloat16', 'auto'"): Backbone(net, size=32, target_layers=["norm"], precision="half")
+    with pytest.raises(ValueError, match="Pair does not run in bfloat16: pass precision='float32'"):
+        Backbone(net, size=32, target_layers=["norm"], precision="bfloat16")
+    with pytest.raises(ValueError, match="precision='half': choose 'float32', 'bfloat16', 'auto'"):
+        Backbone(net, size=32, target_layers=["norm"], precision="half")

@@ -46,7 +46,8 @@ def vit(): return vision_transformer()
 # families
 
 @pytest.mark.parametrize("name, length", dict(
-    resnet18=512, squeezenet1_0=512, alexnet=256, vgg11=512, densenet121=1024, mobilenet_v3_small=1024, efficientnet_b0=1280, regnet_x_400mf=400,
+    resnet18=512, squeezenet1_0=512, alexnet=256, vgg11=512, densenet121=1024, mobilenet_v3_small=1024, efficientnet_b0=1280,
+    regnet_x_400mf=400,
     shufflenet_v2_x0_5=1024, convnext_tiny=768, mnasnet0_5=1280).items())
 def test_headless(name, length):
     with torch.no_grad(): assert build(name)(torch.zeros(1, 3, 64, 64)).shape == (1, length)
@@ -88,23 +89,29 @@ def test_a_block_that_nothing_reads_gives_way_to_the_one_before():
 # layouts
 
 @pytest.mark.parametrize("shape, layout", [
-    ((1, 64, 7, 7), "channels first"), ((1, 7, 7, 64), "channels last"), ((1, 49, 64), "tokens"), ((1, 50, 64), "tokens"), ((1, 53, 64), "tokens"),
+    ((1, 64, 7, 7), "channels first"), ((1, 7, 7, 64), "channels last"), ((1, 49, 64), "tokens"), ((1, 50, 64), "tokens"),
+    ((1, 53, 64), "tokens"),
     ((1, 48, 64), None), ((1, 98, 64), None), ((1, 64), None), ((2, 64, 7, 7), None), ((1, 7, 8, 9), None)])
 def test_layout(shape, layout):
     class Fixed(nn.Module):
-        def __init__(self): super().__init__(); self.cut, self.put = nn.Conv2d(3, 1, 32, 32), Put(shape)
+        def __init__(self):
+            super().__init__()
+            self.cut, self.put = nn.Conv2d(3, 1, 32, 32), Put(shape)
         def forward(self, x): return self.put(self.cut(x)).flatten()[None]
     found = find_grids(Fixed())[0]
     assert found.get("put", (None,))[0] == layout
 
 
 class Put(nn.Module):
-    def __init__(self, shape): super().__init__(); self.shape = shape
+    def __init__(self, shape):
+        super().__init__()
+        self.shape = shape
     def forward(self, x): return torch.zeros(self.shape)
 
 
 @pytest.mark.parametrize("layout, shape, patches", [
-    ("channels first", (2, 5, 3, 4), (0, 0)), ("channels last", (2, 3, 4, 5), (0, 0)), ("tokens", (2, 12, 5), (3, 4)), ("tokens", (2, 17, 5), (3, 4))])
+    ("channels first", (2, 5, 3, 4), (0, 0)), ("channels last", (2, 3, 4, 5), (0, 0)), ("tokens", (2, 12, 5), (3, 4)),
+    ("tokens", (2, 17, 5), (3, 4))])
 def test_as_grid_and_back(layout, shape, patches):
     output = torch.randn(shape)
     grid, back = as_grid(output, layout, patches)
@@ -182,7 +189,9 @@ def test_layers_without_gradient(vit):
     with torch.inference_mode(): assert layers_with_gradient(vit, row[:1], grids, 64) == row[:1]
 
     class Deaf(nn.Module):
-        def __init__(self): super().__init__(); self.conv = nn.Conv2d(3, 4, 3)
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
         def forward(self, x): return self.conv(x.detach()).mean((2, 3)).detach()
     assert layers_with_gradient(Deaf(), ["conv"], find_grids(Deaf(), 16)[0], 16) == []
 
@@ -192,7 +201,8 @@ def test_choose_layers(resnet, vit):
     stages = find_stages(resnet, grids, 64)
     assert choose_layers(resnet, grids, stages, None, 64) == tuple(stages)
     assert choose_layers(resnet, grids, stages, "layer3.0", 64) == ("layer3.0",)
-    wrong = [(["layer5"], "No module 'layer5' in ResNet; its stages are layer1"), (["layer4", "fc"], "'fc' returns no grid"), ([], "no layer that can carry")]
+    wrong = [(["layer5"], "No module 'layer5' in ResNet; its stages are layer1"), (["layer4", "fc"], "'fc' returns no grid"),
+             ([], "no layer that can carry")]
     for wanted, message in wrong:
         with pytest.raises(ValueError, match=message): choose_layers(resnet, grids, stages, wanted, 64)
     grids = find_grids(vit, 64)[0]
@@ -203,7 +213,8 @@ def test_choose_layers(resnet, vit):
 def test_one_layer_warns():
     network = small()
     grids = find_grids(network, 32)[0]
-    with pytest.warns(UserWarning, match="one layer that can carry a map, '1'"): choose_layers(network, grids, find_stages(network, grids, 32), None, 32)
+    with pytest.warns(UserWarning, match="one layer that can carry a map, '1'"):
+        choose_layers(network, grids, find_stages(network, grids, 32), None, 32)
 
 
 def test_input_stride(resnet, vit):
@@ -243,12 +254,14 @@ def test_stages_of_timm_s_networks():
     assert list(find_stages(network, find_grids(network)[0])) == ["blocks.1", "blocks.2", "blocks.4", "bn2"]
     vit = create_model("vit_tiny_patch16_224", num_classes=0).eval()
     assert choose_pooled(vit, find_grids(vit)[0], "stages") == ("blocks.1", "blocks.4", "blocks.7", "blocks.10")
-    assert "cls_token" in PooledStages(vit, ["blocks.1"], {"blocks.1": "tokens"}).state_dict()  # held by the network itself, not by a module
+    # held by the network itself, not by a module
+    assert "cls_token" in PooledStages(vit, ["blocks.1"], {"blocks.1": "tokens"}).state_dict()
 
 
 def test_pooled_stages_are_the_network_itself(resnet):
     pooled = PooledStages(resnet, ["layer4", "layer2"])
-    assert list(pooled.state_dict()) == list(resnet.state_dict()) and [n for n, _ in pooled.named_modules()] == [n for n, _ in resnet.named_modules()]
+    assert list(pooled.state_dict()) == list(resnet.state_dict())
+    assert [n for n, _ in pooled.named_modules()] == [n for n, _ in resnet.named_modules()]
     assert pooled.get_submodule("layer4.1.conv2") is resnet.layer4[1].conv2 and not pooled.training
     x = torch.randn(1, 3, 64, 64)
     other = copy.deepcopy(pooled)
@@ -273,8 +286,10 @@ def test_the_package_sees_the_embedding(resnet):
 
 def test_pooled_names_are_checked(resnet, vit):
     grids = find_grids(resnet, 64)[0]
-    assert choose_pooled(resnet, grids, "layer2", 64) == ("layer2",) and choose_pooled(resnet, grids, ["layer4", "layer1"], 64) == ("layer4", "layer1")
-    for wanted, message in ([], "one or more"), (["layer1", "layer1"], "each once"), (["layer9"], "No module 'layer9'"), (["fc"], "'fc' returns no grid"):
+    assert choose_pooled(resnet, grids, "layer2", 64) == ("layer2",)
+    assert choose_pooled(resnet, grids, ["layer4", "layer1"], 64) == ("layer4", "layer1")
+    for wanted, message in (([], "one or more"), (["layer1", "layer1"], "each once"), (["layer9"], "No module 'layer9'"),
+                            (["fc"], "'fc' returns no grid")):
         with pytest.raises(ValueError, match=message): choose_pooled(resnet, grids, wanted, 64)
     with pytest.raises(ValueError, match="'encoder.dropout.x'"): choose_pooled(vit, find_grids(vit, 64)[0], ["encoder.dropout.x"], 64)
 
@@ -292,7 +307,9 @@ class Shared(nn.Module):
     def __init__(self, way):
         super().__init__()
         torch.manual_seed(0)
-        self.way, self.trunk, self.block = way, nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.ReLU(inplace=True)), nn.Conv2d(6, 6, 3, padding=1)
+        self.way = way
+        self.trunk = nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.ReLU(inplace=True))
+        self.block = nn.Conv2d(6, 6, 3, padding=1)
         self.act, self.last = nn.ReLU(inplace=True), nn.Conv2d(6, 6, 3, 2, 1)
 
     def forward(self, x): return self.way(self, x).mean((2, 3))
@@ -301,7 +318,8 @@ class Shared(nn.Module):
 PARTLY = {"mirror": lambda net, x: net.trunk(x) + net.trunk(x.flip(3)).flip(3),
           "two scales": lambda net, x: net.last(net.trunk(x)) + net.trunk(nn.functional.avg_pool2d(x, 2)),
           "three": lambda net, x: net.trunk(x) + net.trunk(x.rot90(1, (2, 3))) + net.trunk(x.flip(2))}
-WHOLE = {"in a row": lambda net, x: net.block(net.block(net.trunk(x))), "one activation": lambda net, x: net.act(net.last(net.act(net.block(net.trunk(x))))),
+WHOLE = {"in a row": lambda net, x: net.block(net.block(net.trunk(x))),
+         "one activation": lambda net, x: net.act(net.last(net.act(net.block(net.trunk(x))))),
          "the same twice": lambda net, x: net.trunk(x) + net.trunk(x), "unread": lambda net, x: (net.trunk(x.flip(3)), net.trunk(x))[1]}
 
 
@@ -312,7 +330,8 @@ def test_layers_that_show_a_part_are_refused_and_left_out(name):
     assert not {"trunk", "trunk.0", "trunk.1"} & {*layers_with_gradient(network, list(grids), grids, 32)}
     stages = find_stages(network, grids, 32)
     for layer in "trunk", "trunk.1":
-        with pytest.raises(ValueError, match=f"'{layer}' of Shared runs . times for one image.*choose a layer that runs once"): choose_layers(network, grids, stages, layer, 32)
+        with pytest.raises(ValueError, match=f"'{layer}' of Shared runs . times for one image.*choose a layer that runs once"):
+            choose_layers(network, grids, stages, layer, 32)
     with pytest.raises(ValueError, match="'trunk' of Shared runs"): choose_pooled(network, grids, ["trunk"], 32)
     if not stages:
         with pytest.raises(ValueError, match="of Shared runs . times for one image"): choose_layers(network, grids, stages, None, 32)

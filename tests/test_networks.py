@@ -59,7 +59,8 @@ RIGHT = embed(small())[1]
 # wrappers and outputs
 
 @pytest.mark.parametrize("wrap", [
-    lambda net: torch.compile(net, backend="eager"), nn.DataParallel, lambda net: nn.DataParallel(torch.compile(net)), lambda net: torch.compile(nn.DataParallel(net))])
+    lambda net: torch.compile(net, backend="eager"), nn.DataParallel, lambda net: nn.DataParallel(torch.compile(net)),
+    lambda net: torch.compile(nn.DataParallel(net))])
 def test_wrappers_are_taken_off(wrap):
     backbone, E = embed(wrap(small()))
     assert backbone.arch == "Sequential" and backbone.target_layers == ("2", "4") and np.array_equal(E, RIGHT)
@@ -100,10 +101,12 @@ def both(net, x):
 
 
 ANSWERS = {
-    "column": lambda net, x: net(x)[..., None, None], "list": lambda net, x: [net(x)], "mapping": lambda net, x: {"embedding": net(x), "loss": None},
+    "column": lambda net, x: net(x)[..., None, None], "list": lambda net, x: [net(x)],
+    "mapping": lambda net, x: {"embedding": net(x), "loss": None},
     "tuple": both, "nested": lambda net, x: {"a": {"b": (None, net(x)[:, :, None, None])}},
     "named": lambda net, x: (lambda e: Pair(e, e.mean(1, keepdim=True)))(net(x)), "dataclass": lambda net, x: Output(*both(net, x)[::-1]),
-    "transformers": lambda net, x: (lambda grid, e: ModelOutput(last_hidden_state=grid.flatten(2).transpose(1, 2), pooler_output=e))(*both(net, x)),
+    "transformers": lambda net, x: (lambda grid, e: ModelOutput(last_hidden_state=grid.flatten(2).transpose(1, 2),
+                                                                pooler_output=e))(*both(net, x)),
     "twice": lambda net, x: (lambda e: {"a": e, "b": e})(net(x))}
 
 
@@ -125,10 +128,12 @@ def test_children_without_the_last_one():
 
 
 @pytest.mark.parametrize("answer, message", [
-    (lambda net, x: {"a": net(x), "b": net(x)*2}, r"one and no more: it returns a \(1, 12\), b \(1, 12\). Wrap it: .* such as self.network\(x\)\['a'\]"),
+    (lambda net, x: {"a": net(x), "b": net(x)*2},
+     r"one and no more: it returns a \(1, 12\), b \(1, 12\). Wrap it: .* such as self.network\(x\)\['a'\]"),
     (lambda net, x: net[:5](x), r"not: it returns a tensor \(1, 12, 8, 8\). Wrap it: .* self.network\(x\).mean\(\(2, 3\)\)"),
     (lambda net, x: net[:5](x).flatten(2).transpose(1, 2), r"not: it returns a tensor \(1, 64, 12\). .* self.network\(x\)\[:, 0\]"),
-    (lambda net, x: {}, "not: it returns dict"), (lambda net, x: None, "not: it returns NoneType"), (lambda net, x: net(x)[0], "not: it returns a tensor")])
+    (lambda net, x: {}, "not: it returns dict"), (lambda net, x: None, "not: it returns NoneType"),
+    (lambda net, x: net(x)[0], "not: it returns a tensor")])
 def test_no_single_embedding(answer, message):
     with pytest.raises(ValueError, match=rf"Holder must return embeddings of shape \(n, D\), {message}"): Backbone(Holder(answer), size=32)
 
@@ -145,7 +150,8 @@ def test_grey_images():
     backbone, E = embed(small(1))
     x, _ = backbone.prepare(IMAGE)
     grey = Image.fromarray(IMAGE).convert("L").resize((32, 32), Image.Resampling.BILINEAR)
-    assert np.allclose(x[0], (np.asarray(grey)/255 - np.mean([.485, .456, .406]))/np.mean([.229, .224, .225]), atol=1e-6) and x.shape == (1, 32, 32)
+    assert np.allclose(x[0], (np.asarray(grey)/255 - np.mean([.485, .456, .406]))/np.mean([.229, .224, .225]), atol=1e-6)
+    assert x.shape == (1, 32, 32)
     net = small(1).eval()
     with torch.no_grad(): assert np.allclose(net(x[None]), E, atol=1e-6)
     assert np.array_equal(backbone.embed([np.asarray(Image.fromarray(IMAGE).convert("L"))], progress=False), E)
@@ -169,7 +175,8 @@ def test_grey_images_in_every_way(options):
 def test_one_value_for_three_channels():
     one, three = (Backbone(small(), size=32, mean=mean, std=std) for mean, std in ((.5, .25), ((.5,)*3, (.25,)*3)))
     assert np.array_equal(one.embed([IMAGE], progress=False), three.embed([IMAGE], progress=False))
-    for options, message in (dict(mean=(.5, .5)), r"mean=\(0.5, 0.5\): pass one value, or three"), (dict(std=(1, 1, 0)), "std=.* pass some above 0"):
+    for options, message in ((dict(mean=(.5, .5)), r"mean=\(0.5, 0.5\): pass one value, or three"),
+                             (dict(std=(1, 1, 0)), "std=.* pass some above 0")):
         with pytest.raises(ValueError, match=message): Backbone(small(), size=32, **options)
 
 
@@ -182,7 +189,8 @@ def test_a_grey_network_of_one_size():
     net = nn.Sequential(*small(1)[:5], nn.Flatten(), nn.Linear(12*8*8, 5))
     assert embed(net)[1].shape == (1, 5)
     with pytest.raises(ValueError, match="cannot take images of size=64 px .*mat1 and mat2"): Backbone(net, size=64)
-    flat = nn.Sequential(nn.Flatten(), nn.Linear(28*28, 64), nn.ReLU(), nn.Unflatten(1, (16, 2, 2)), nn.Conv2d(16, 8, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(28*28, 64), nn.ReLU(), nn.Unflatten(1, (16, 2, 2)), nn.Conv2d(16, 8, 1),
+                         nn.AdaptiveAvgPool2d(1), nn.Flatten())
     with pytest.raises(ValueError, match="Sequential"): Backbone(flat, size=28)  # its first convolution does not see the image
 
 
@@ -201,14 +209,17 @@ BEHIND = [lambda net, x: net(x).detach(), lambda net, x: {"e": net(x).detach()}]
 
 
 @pytest.mark.parametrize("answer, options", [
-    *[(answer, options) for answer in INSIDE + BEHIND for options in ({}, dict(target_layers=["net.2"]))], *[(answer, dict(pooled=["net.4"])) for answer in INSIDE]])
+    *[(answer, options) for answer in INSIDE + BEHIND for options in ({}, dict(target_layers=["net.2"]))],
+    *[(answer, dict(pooled=["net.4"])) for answer in INSIDE]])
 def test_an_embedding_without_a_graph(answer, options):
     with pytest.raises(ValueError, match="Holder returns an embedding without a graph"): Backbone(Holder(answer), size=32, **options)
 
 
 def test_what_cannot_be_differentiated():
-    with pytest.raises(ValueError, match="Holder cannot be differentiated.*in-place"): Backbone(Holder(lambda net, x: net(x.sub_(1))), size=32)
-    with pytest.raises(ValueError, match="Holder cannot be differentiated.*numpy"): Backbone(Holder(lambda net, x: torch.tensor(net(x).numpy())), size=32)
+    with pytest.raises(ValueError, match="Holder cannot be differentiated.*in-place"):
+        Backbone(Holder(lambda net, x: net(x.sub_(1))), size=32)
+    with pytest.raises(ValueError, match="Holder cannot be differentiated.*numpy"):
+        Backbone(Holder(lambda net, x: torch.tensor(net(x).numpy())), size=32)
 
 
 def test_more_than_an_image():
@@ -218,7 +229,9 @@ def test_more_than_an_image():
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("make", [torch.jit.script, lambda net: torch.jit.trace(net, torch.zeros(1, 3, 32, 32)), lambda net: nn.Sequential(torch.jit.script(net))])
+@pytest.mark.parametrize("make",
+                         [torch.jit.script, lambda net: torch.jit.trace(net, torch.zeros(1, 3, 32, 32)),
+                          lambda net: nn.Sequential(torch.jit.script(net))])
 def test_scripted_modules(make):
     with pytest.raises(ValueError, match="is a scripted or traced Sequential, .* pass the module"): Backbone(make(small()), size=32)
 
@@ -229,7 +242,8 @@ def test_exported_modules():
 
 
 def test_modules_without_values():
-    with pytest.raises(ValueError, match="0.weight of Sequential has no values yet"): Backbone(nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten()), size=32)
+    with pytest.raises(ValueError, match="0.weight of Sequential has no values yet"):
+        Backbone(nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten()), size=32)
     with torch.device("meta"), pytest.raises(ValueError, match="0.weight of Sequential is on the meta device"): Backbone(small(), size=32)
     with pytest.raises(ValueError, match="Holder cannot be copied .*lock"): Backbone(Holder(lock=threading.Lock()), size=32)
 
@@ -295,20 +309,29 @@ def names(prefix="", within=None):
 
 
 PLAIN = names()
-OPTIMIZER = {"state": {i: {"step": torch.tensor(3.), "exp_avg": torch.zeros(8, 3, 3, 3)} for i in range(3)}, "param_groups": [{"lr": .1, "params": [0, 1, 2]}]}
+OPTIMIZER = {"state": {i: {"step": torch.tensor(3.), "exp_avg": torch.zeros(8, 3, 3, 3)} for i in range(3)},
+             "param_groups": [{"lr": .1, "params": [0, 1, 2]}]}
 CHECKPOINTS = {
-    **{f"prefix {p}": names(p) for p in ("module.", "model.", "backbone.", "encoder.", "_orig_mod.", "net.backbone._orig_mod.", "module._orig_mod.model.", "a.b.c.d.")},
-    **{f"key {key}": {"epoch": 3, key: PLAIN, "optimizer": OPTIMIZER} for key in ("state_dict", "model", "model_state_dict", "net", "params", "weights", "model_ema")},
+    **{f"prefix {p}": names(p)
+       for p in ("module.", "model.", "backbone.", "encoder.", "_orig_mod.", "net.backbone._orig_mod.", "module._orig_mod.model.",
+                 "a.b.c.d.")},
+    **{f"key {key}": {"epoch": 3, key: PLAIN, "optimizer": OPTIMIZER}
+       for key in ("state_dict", "model", "model_state_dict", "net", "params", "weights", "model_ema")},
     "compiled within": names("", lambda name: "0._orig_mod." + name[2:] if name.startswith("0.") else name),
     "parallel within": names("model.", lambda name: name.replace(".", ".module.", 1)),
-    "head": PLAIN | {"head.weight": torch.zeros(7, 12), "fc.bias": torch.zeros(7)}, "head beside": {"backbone": PLAIN, "head": {"weight": torch.zeros(7, 12)}},
+    "head": PLAIN | {"head.weight": torch.zeros(7, 12), "fc.bias": torch.zeros(7)},
+    "head beside": {"backbone": PLAIN, "head": {"weight": torch.zeros(7, 12)}},
     "optimizer first": {"optimizer": OPTIMIZER, "scheduler": {"last_epoch": 3}, "network": names("module.")},
-    "nested": {"run": {"best": {"weights": OrderedDict(names("backbone."))}}}, "list": [names(), OPTIMIZER], "half": {name: tensor.half() for name, tensor in PLAIN.items()},
-    "averaged": {"n_averaged": torch.tensor(5), **names("module.")}, "other tensors": {"loss": torch.tensor(.1), "mean": torch.zeros(3), "sd": PLAIN},
-    "lightning": {"epoch": 1, "global_step": 10, "pytorch-lightning_version": "2.4.0", "state_dict": names("model.") | {"criterion.weight": torch.ones(4)}, "loops": {},
+    "nested": {"run": {"best": {"weights": OrderedDict(names("backbone."))}}}, "list": [names(), OPTIMIZER],
+    "half": {name: tensor.half() for name, tensor in PLAIN.items()},
+    "averaged": {"n_averaged": torch.tensor(5), **names("module.")},
+    "other tensors": {"loss": torch.tensor(.1), "mean": torch.zeros(3), "sd": PLAIN},
+    "lightning": {"epoch": 1, "global_step": 10, "pytorch-lightning_version": "2.4.0",
+                  "state_dict": names("model.") | {"criterion.weight": torch.ones(4)}, "loops": {},
                   "callbacks": {"ModelCheckpoint{'monitor': None}": {"best_model_score": torch.tensor(.9), "best_model_path": "a.ckpt"}},
                   "optimizer_states": [OPTIMIZER], "lr_schedulers": [], "hyper_parameters": {"lr": .1}},
-    "numbers": {"best": np.float64(.9), "step": np.int64(3), "args": argparse.Namespace(lr=.1, out=Path("runs")), "history": np.arange(3.), "state_dict": PLAIN}}
+    "numbers": {"best": np.float64(.9), "step": np.int64(3), "args": argparse.Namespace(lr=.1, out=Path("runs")), "history": np.arange(3.),
+                "state_dict": PLAIN}}
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
@@ -319,7 +342,9 @@ def test_checkpoints(name, tmp_path):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             network = build_network(small(), weights)[0]
-        if name == "half": assert all(torch.allclose(a.float(), b.float(), atol=1e-3) for a, b in zip(network.state_dict().values(), right.state_dict().values()))
+        if name == "half":
+            assert all(torch.allclose(a.float(), b.float(), atol=1e-3)
+                       for a, b in zip(network.state_dict().values(), right.state_dict().values()))
         else: assert weights_hash(network) == weights_hash(right)
 
 
@@ -340,13 +365,15 @@ def test_known_networks_from_training_runs(tmp_path):
 def test_the_network_s_own_prefix():
     bare, held = PLAIN, Holder()
     assert weights_hash(build_network(held, bare)[0].net) == weights_hash(build_network(small(), PLAIN)[0])
-    assert weights_hash(build_network(nn.DataParallel(torch.compile(held)), {"model": names("module.net.")})[0].net) == weights_hash(build_network(small(), PLAIN)[0])
+    assert weights_hash(build_network(nn.DataParallel(torch.compile(held)),
+                                      {"model": names("module.net.")})[0].net) == weights_hash(build_network(small(), PLAIN)[0])
 
 
 @pytest.mark.parametrize("average", ["model_ema", "ema", "state_dict_ema", "teacher", "swa_model"])
 def test_averages_of_the_weights_come_second(average, tmp_path):
     torch.save({average: {name: tensor + 1 for name, tensor in PLAIN.items()}, "student": PLAIN}, tmp_path/"run.pt")
-    with pytest.warns(UserWarning, match=f"holds this network more than once: 'student.0.weight' and its like are taken, not '{average}.0.weight'"):
+    with pytest.warns(UserWarning,
+                      match=f"holds this network more than once: 'student.0.weight' and its like are taken, not '{average}.0.weight'"):
         network = build_network(small(), tmp_path/"run.pt")[0]
     assert weights_hash(network) == weights_hash(build_network(small(), PLAIN)[0])
     chosen = build_network(small(), {name: t for name, t in read_weights(tmp_path/"run.pt").items() if name.startswith(average)})[0]
@@ -356,11 +383,13 @@ def test_averages_of_the_weights_come_second(average, tmp_path):
 @pytest.mark.parametrize("change, message", [
     (lambda x: {name: t for name, t in x.items() if "3." not in name},
      r"2 of 9 tensors missing, 0 of another shape, the first '3.weight', '3.bias'\. Its own names are 'x.0.weight'"),
-    (lambda x: x | {"x.0.weight": torch.zeros(8, 1, 3, 3)}, r"0 of 9 .*, 1 of another shape, the first '0.weight' \(\(8, 1, 3, 3\), not \(8, 3, 3, 3\)\)"),
+    (lambda x: x | {"x.0.weight": torch.zeros(8, 1, 3, 3)},
+     r"0 of 9 .*, 1 of another shape, the first '0.weight' \(\(8, 1, 3, 3\), not \(8, 3, 3, 3\)\)"),
     (lambda x: {}, "8 of 9 tensors missing, 0 of another shape, the first '0.weight', '0.bias', '1.weight'. It holds no tensors"),
     (lambda x: {"y" + name if name < "x.1" else name: t for name, t in x.items()}, "2 of 9 tensors missing")])
 def test_errors_name_what_is_missing(change, message):
-    with pytest.raises(WeightsError, match=f"a state dict does not fit this network: {message}"): build_network(small(), change(names("x.")))
+    with pytest.raises(WeightsError, match=f"a state dict does not fit this network: {message}"):
+        build_network(small(), change(names("x.")))
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -368,8 +397,9 @@ def test_files_that_could_run_code(tmp_path):
     torch.save(small(), tmp_path/"module.pt")
     torch.save({"state_dict": PLAIN, "metric": Holder}, tmp_path/"class.pt")
     torch.jit.save(torch.jit.script(small()), str(tmp_path/"script.pt"))
-    for name, message in ("module.pt", "refused: .* it holds torch.nn.modules.container.Sequential, which could run code. Save"), ("class.pt", "it holds .*Holder"), \
-            ("script.pt", "script.pt is a TorchScript archive"):
+    messages = {"module.pt": "refused: .* it holds torch.nn.modules.container.Sequential, which could run code. Save",
+                "class.pt": "it holds .*Holder", "script.pt": "script.pt is a TorchScript archive"}
+    for name, message in messages.items():
         with pytest.raises(WeightsError, match=message): read_weights(tmp_path/name)
 
 
@@ -378,7 +408,9 @@ def test_hashes_of_the_networks_that_worked_before():
     net = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     for p in net.parameters(): nn.init.constant_(p, .5)
     backbone = Backbone(net, size=32, target_layers=["1"])
-    assert isinstance(backbone.network, nn.Sequential) and backbone.weights_hash.startswith("adf79acfd92cd14f") and backbone.fingerprint.startswith("2c83c2a3a6993bbf")
+    assert isinstance(backbone.network, nn.Sequential)
+    assert backbone.weights_hash.startswith("adf79acfd92cd14f")
+    assert backbone.fingerprint.startswith("2c83c2a3a6993bbf")
 
 
 # embeddings that depend on the batch
@@ -394,11 +426,14 @@ class Along(nn.Module):
         return self.attention(e, e, e, need_weights=False)[0][:, 0]
 
 
-def without_statistics(): return nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8, track_running_stats=False), nn.ReLU(), nn.Conv2d(8, 12, 3, 2, 1), nn.ReLU(),
+def without_statistics():
+    return nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8, track_running_stats=False), nn.ReLU(), nn.Conv2d(8, 12, 3, 2, 1),
+                         nn.ReLU(),
                                                nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
-DEPENDENT = {"statistics": without_statistics, "attention": Along, "centred": lambda: Holder(lambda net, x: net(x - x.mean((0, 2, 3), keepdim=True))),
+DEPENDENT = {"statistics": without_statistics, "attention": Along,
+             "centred": lambda: Holder(lambda net, x: net(x - x.mean((0, 2, 3), keepdim=True))),
              "one at a time": lambda: Holder(lambda net, x: net(x).view(1, 12))}
 
 

@@ -102,9 +102,11 @@ def written(path, content):
 
 
 @pytest.mark.parametrize("name, content, message", [
-    ("code.pt", {"code": Path}, "refused: it is no file of plain tensors"), ("cut.safetensors", b"\x08\0\0", "damaged or not a weights file"),
+    ("code.pt", {"code": Path}, "refused: it is no file of plain tensors"),
+    ("cut.safetensors", b"\x08\0\0", "damaged or not a weights file"),
     ("empty.pt", b"", "damaged or not a weights file"), ("empty.safetensors", b"", "damaged or not a weights file"),
-    ("text.pth", b"hello world", "refused|damaged"), ("list.pt", [1, 2], "holds no state dict"), ("tensor.pt", torch.ones(2), "holds no state dict"),
+    ("text.pth", b"hello world", "refused|damaged"), ("list.pt", [1, 2], "holds no state dict"),
+    ("tensor.pt", torch.ones(2), "holds no state dict"),
     ("numbers.pt", {"a": 1, "b": {"c": 3}}, "holds no state dict")])
 def test_files_that_are_no_weights(tmp_path, name, content, message):
     with pytest.raises(WeightsError, match=message): read_weights(written(tmp_path/name, content))
@@ -118,7 +120,8 @@ def test_files_that_are_not_there(tmp_path):
 @pytest.mark.parametrize("key", ["state_dict", "model", "model_state_dict"])
 def test_checkpoints(tmp_path, key):
     found = read_weights(written(tmp_path/"run.pt", {"epoch": 3, key: {"weight": torch.ones(2)}}))
-    assert list(found) == [f"{key}.weight"] and torch.equal(found[f"{key}.weight"], torch.ones(2))  # test_networks.py: these are found by their ends
+    # test_networks.py: these are found by their ends
+    assert list(found) == [f"{key}.weight"] and torch.equal(found[f"{key}.weight"], torch.ones(2))
 
 
 def test_small_differences_are_accepted():
@@ -132,7 +135,8 @@ def test_other_differences_are_not():
     state = {name: tensor.clone() for name, tensor in part.state_dict().items()}
     before, first = weights_hash(part), next(iter(state))
     for wrong in dict(list(state.items())[1:]), state | {first: torch.ones(2)}, {}:
-        with pytest.raises(WeightsError, match=f"run.pt does not fit this network: .* the first '{first}'"): load_weights(part, wrong, "run.pt")
+        with pytest.raises(WeightsError, match=f"run.pt does not fit this network: .* the first '{first}'"):
+            load_weights(part, wrong, "run.pt")
     assert weights_hash(part) == before  # nothing is half loaded
 
 
@@ -149,7 +153,8 @@ def test_hash():
 
 def test_nothing_is_downloaded_unasked(cache, monkeypatch):
     monkeypatch.setattr(RESNET.DEFAULT.__class__, "get_state_dict", lambda *args, **options: pytest.fail("a download"))
-    message = r"resnet18-f37072fd.pth \(SHA-256 begins with f37072fd\) is not in .*checkpoints. Put it there, .*Without internet: Backbone\(\)"
+    message = (r"resnet18-f37072fd.pth \(SHA-256 begins with f37072fd\) is not in .*checkpoints. "
+               r"Put it there, .*Without internet: Backbone\(\)")
     with pytest.raises(WeightsError, match=message): build_network("resnet18")
 
 
@@ -159,7 +164,8 @@ def test_a_failed_download_is_one_error(cache, monkeypatch):
     socket.setdefaulttimeout(7)
     try:
         for weights in "imagenet", RESNET.DEFAULT:
-            with pytest.raises(WeightsError, match=r"The download failed \(no route\). resnet18-f37072fd.pth"): build_network("resnet18", weights)
+            with pytest.raises(WeightsError, match=r"The download failed \(no route\). resnet18-f37072fd.pth"):
+                build_network("resnet18", weights)
         assert socket.getdefaulttimeout() == 7
     finally: socket.setdefaulttimeout(None)
 
@@ -169,10 +175,12 @@ def test_the_cache_is_read_and_checked(cache, monkeypatch):
     torch.save(full.state_dict(), file)
     with pytest.raises(WeightsError, match="is damaged: its SHA-256 does not begin with f37072fd. Delete it"): build_network("resnet18")
     prefix = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
-    monkeypatch.setattr(room, "_cached_file", lambda weights: file.rename(cache/f"resnet18-{prefix}.pth") if file.exists() else cache/f"resnet18-{prefix}.pth")
+    monkeypatch.setattr(room, "_cached_file",
+                        lambda weights: file.rename(cache/f"resnet18-{prefix}.pth") if file.exists() else cache/f"resnet18-{prefix}.pth")
     monkeypatch.setattr(RESNET.DEFAULT.__class__, "get_state_dict", lambda *args, **options: full.state_dict())
     network, _, source, preset, trained = build_network("resnet18")
-    assert (source, preset.crop_size, trained) == ("ResNet18_Weights.IMAGENET1K_V1", [224], True) and weights_hash(network) == weights_hash(headless(full))
+    assert (source, preset.crop_size, trained) == ("ResNet18_Weights.IMAGENET1K_V1", [224], True)
+    assert weights_hash(network) == weights_hash(headless(full))
 
 
 # from a name to a network
@@ -209,10 +217,13 @@ def test_inception_and_googlenet_have_no_auxiliary_heads():
 def test_a_module_of_your_own():
     own = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     network, name, source, preset, trained = build_network(own)
-    assert (name, source, preset, trained) == ("Sequential", "as given", None, True) and network is not own and weights_hash(network) == weights_hash(own)
+    assert (name, source, preset, trained) == ("Sequential", "as given", None, True)
+    assert network is not own
+    assert weights_hash(network) == weights_hash(own)
     assert weights_hash(build_network(own, {n: t + 1 for n, t in own.state_dict().items()})[0]) != weights_hash(own)
     for dtype in torch.float16, torch.bfloat16:
-        with pytest.warns(UserWarning, match=f"has {dtype} weights: embcam works on a float32 copy"): network = build_network(copy.deepcopy(own).to(dtype))[0]
+        with pytest.warns(UserWarning, match=f"has {dtype} weights: embcam works on a float32 copy"):
+            network = build_network(copy.deepcopy(own).to(dtype))[0]
         assert network[0].weight.dtype == torch.float32
     assert build_network(own.double())[0][0].weight.dtype == torch.float64
 
@@ -223,7 +234,8 @@ def test_timm_s_head_is_taken_off_and_its_preset_kept(tmp_path):
     torch.manual_seed(0)
     save_file(create_model("convnext_atto", num_classes=1000).state_dict(), tmp_path/"model.safetensors")
     network, name, source, preset, trained = build_network("timm/convnext_atto", tmp_path/"model.safetensors")
-    assert (name, source, trained, preset.interpolation.value, preset.resize_size) == ("timm/convnext_atto", "model.safetensors", True, "bicubic", [256])
+    assert (name, source, trained, preset.interpolation.value, preset.resize_size) == ("timm/convnext_atto", "model.safetensors", True,
+                                                                                       "bicubic", [256])
     with torch.inference_mode(): assert network.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 320)
 
 
@@ -242,7 +254,9 @@ def test_timm_s_hub_cannot_be_reached(weights, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://localhost:9")
     if weights == "auto": monkeypatch.setattr(room, "_check_online", lambda *args: pytest.fail("asked the hub"))
     start, why = time.perf_counter(), "" if weights == "auto" else r" \(.*[Rr]efused.*\)"
-    with pytest.raises(WeightsError, match=rf"model.safetensors of timm/convnext_atto.d2_in1k is not in Hugging Face's cache and was not downloaded{why}: .*Backbone\(\)"):
+    with pytest.raises(WeightsError,
+                       match="model.safetensors of timm/convnext_atto.d2_in1k is not in Hugging Face's cache "
+                             rf"and was not downloaded{why}: .*Backbone\(\)"):
         build_network("timm/convnext_atto", weights)
     assert time.perf_counter() - start < 10
 
@@ -279,13 +293,16 @@ def test_a_proxy_that_wants_a_password_is_named(arch, cache, proxy, tmp_path, mo
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     for endpoint in "https://hub.invalid", "http://hub.invalid":
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
-        with pytest.raises(WeightsError, match=r"407.*; the proxy wants a user and a password, in HTTPS_PROXY=.*Without internet: Backbone\(\)"): build_network(arch, "imagenet")
+        with pytest.raises(WeightsError,
+                           match=r"407.*; the proxy wants a user and a password, in HTTPS_PROXY=.*Without internet: Backbone\(\)"):
+            build_network(arch, "imagenet")
 
 
 @pytest.mark.parametrize("error, reason", [
     (urllib.error.URLError(socket.gaierror(-2, "Name or service not known")), "Name or service not known"),
     (urllib.error.URLError(ssl.SSLCertVerificationError(1, "certificate verify failed")), "certificate verify failed.*SSL_CERT_FILE names"),
-    (urllib.error.HTTPError("http://x", 404, "Not Found", {}, None), "HTTP Error 404: Not Found"), (OSError(28, "No space left on device"), "No space left on device"),
+    (urllib.error.HTTPError("http://x", 404, "Not Found", {}, None), "HTTP Error 404: Not Found"),
+    (OSError(28, "No space left on device"), "No space left on device"),
     (RuntimeError('invalid hash value (expected "f37072fd", got "0")'), "invalid hash value"),
     (TimeoutError("timed out"), "timed out"), (TimeoutError(), "TimeoutError")], ids=repr)
 def test_the_reason_of_a_failed_download_is_named(error, reason, cache, monkeypatch):
@@ -313,14 +330,17 @@ needs_quantisation = pytest.mark.skipif(not hasattr(torch.ao, "quantization"), r
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("static", [False, True])
 def test_quantised_networks_are_refused_in_one_sentence(static):
-    with pytest.raises(ValueError, match=r"[04] of Sequential is quantised, and maps need gradients.*pass the network that it was made from"): build_network(quantised(static))
+    with pytest.raises(ValueError,
+                       match=r"[04] of Sequential is quantised, and maps need gradients.*pass the network that it was made from"):
+        build_network(quantised(static))
 
 
 @needs_quantisation
 @pytest.mark.filterwarnings("ignore")
 def test_quantised_weights_are_refused_in_one_sentence():
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    with pytest.raises(WeightsError, match=r"a state dict is quantised \('0.weight' and others\)"): build_network(network, quantised(True).state_dict())
+    with pytest.raises(WeightsError, match=r"a state dict is quantised \('0.weight' and others\)"):
+        build_network(network, quantised(True).state_dict())
 
 
 def test_states_that_are_no_tensors():
