@@ -29,6 +29,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from embcam import EmbeddingClassifier, Explainer
+from embcam.explanation.builders import Case
 from embcam.explanation.reliability import CONTROLS, REPEATS, correlations, likeness, stability_top
 from embcam.judging import MASK_METRICS, bootstrap, run_explainer, split_by_hash
 from embcam.maps import activation_maps
@@ -128,7 +129,8 @@ def as_it_was(explainer, image):
     "Five seeds of LIME, and twenty controls with both of their sides at once."
     ex, c = explainer(image), explainer.classifier
     rankings = [ex.ranking, *(explainer.rank(ex.embedding, ex.label, ex.versus, seed) for seed in range(1, REPEATS))]
-    controls = explainer.builder.randomised(ex.embedding, ex.target, ex.ranking, len(ex.top), c.head_, CONTROLS, explainer.random_state)
+    case = Case(ex.embedding, ex.ranking, len(ex.top), c.head_)
+    controls = explainer.builder.randomised(case, CONTROLS, explainer.random_state)
     maps = activation_maps(c.backbone.trace(ex.image), controls, explainer.method)
     return ranking_stability(rankings, stability_top(len(ex.top), ex.ranking)), likeness(correlations(ex.maps, maps))
 

@@ -17,36 +17,50 @@ from scipy.ndimage import gaussian_gradient_magnitude
 from sklearn.linear_model import Ridge
 
 from ..explanation import Explainer, Fixed
+from ..explanation.builders import Case, TargetBuilder
 from ..images import open_image, resize
 from .cost import MapResult, count_passes
 from .faithfulness import embed_altered, score_images
 from .removal import impute_pixels, superpixels, to_input_resolution
+from ..maps import Target
 from ..maps.layer_maps import combine
 from ..model import EmbeddingClassifier
-from ..ranking import similarity
+from ..ranking import Head, Ranking, similarity
 
 # %% ../../nbs/6_judging/05_baseline_maps.ipynb #700991b5
 @dataclass(frozen=True)
 class RandomFeatures:
     "A target like another one, whose features are drawn at random, others for each image."
-    builder: object  # The target that is imitated
+    builder: TargetBuilder  # The target that is imitated
     among: str = "all"  # From the whole embedding, or from the "selected" features
 
     @property
-    def name(self) -> str: return f"{self.builder.name} of random features"
-    @property
-    def signed(self) -> bool: return self.builder.signed
-    @property
-    def unit(self) -> str: return self.builder.unit
+    def name(self) -> str:
+        "In words, such as 'TZZ of random features'."
+        return f"{self.builder.name} of random features"
 
-    def rank(self, *args): return self.builder.rank(*args)
-    def randomised(self, *args): return self.builder.randomised(*args)
+    @property
+    def signed(self) -> bool:
+        "Whether its maps speak for and against."
+        return self.builder.signed
 
-    def build(self, embedding, ranking, top, head, seed=0):
+    @property
+    def unit(self) -> str:
+        "Of its value."
+        return self.builder.unit
+
+    def rank(self, ranking: Ranking, embedding: np.ndarray, head: Head, seed: int = 0, samples: int | str | None = None) -> Ranking:
+        "The ranking as the target that is imitated wants it."
+        return self.builder.rank(ranking, embedding, head, seed, samples)
+
+    def build(self, case: Case, seed: int = 0) -> Target:
         "One draw, seeded by the image."
-        built = self.builder.build(embedding, ranking, top, head, seed)
-        mixed = int(np.random.default_rng([seed, zlib.crc32(np.ascontiguousarray(embedding).tobytes())]).integers(2**31))
-        return self.builder.randomised(embedding, built, ranking, top, head, 1, mixed, self.among)[0]
+        mixed = int(np.random.default_rng([seed, zlib.crc32(np.ascontiguousarray(case.embedding).tobytes())]).integers(2**31))
+        return self.builder.randomised(case, 1, mixed, self.among)[0]
+
+    def randomised(self, case: Case, n: int, seed: int = 0, among: str = "all") -> list[Target]:
+        "`n` draws, as those of the target that is imitated."
+        return self.builder.randomised(case, n, seed, among)
 
 # %% ../../nbs/6_judging/05_baseline_maps.ipynb #789b48c8
 def random_control(

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ..explanation import Explainer
-from ..explanation.builders import as_builder
+from ..explanation.builders import Case, as_builder
 from .cost import MapResult, count_passes
 from ..maps import GRADIENT_METHODS, LayerMaps
 from ..maps.cam import left_out_layers, vector_maps
@@ -52,7 +52,7 @@ class SettingsGrid:
         "Every target, built."
         head, seed = self.classifier.head_, self.explainer.random_state
         ranked = {id(builder): builder.rank(ranking, e, head, seed, self.explainer.samples) for builder in {id(s): s for s, *_ in self.settings}.values()}
-        return [builder.build(e, ranked[id(builder)], top, head, seed) for builder, top, _ in self.settings]
+        return [builder.build(Case(e, ranked[id(builder)], top, head), seed) for builder, top, _ in self.settings]
 
     def __call__(self, image, label=None) -> dict:
         "{settings in words: MapResult}"
