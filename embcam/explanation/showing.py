@@ -8,6 +8,7 @@ __all__ = ['explanation_grid']
 # %% ../../nbs/5_explanation/05_showing.ipynb #76611149
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from fastcore.basics import patch
 import numpy as np
@@ -19,49 +20,88 @@ from ..figure import figure_jpeg, new_figure
 from ..images import image_sources, open_image, resize, thumbnail
 from ..maps import feature_maps
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 # %% ../../nbs/5_explanation/05_showing.ipynb #672e06b0
+def _ranking_bars(ex: Explanation) -> dict | None:
+    "What the bars of the ranking show: arguments of `ranking_bars`, and the title."
+    if ex.ranking is None: return None
+    first = ex.ranking.reordered(np.arange(min(len(ex.top), SHOWN)))
+    name = ex.explainer.classifier.backbone.feature_name
+    against = "" if ex.versus is None else f", not {ex.versus}"
+    return dict(names=[name(f) for f in first.features.tolist()], weights=first.weights, absent=first.absent,
+                xlabel=f"weight ({first.name})", title=f"why {ex.label}{against}?")
+
+
+def _title(ex: Explanation, trust: bool) -> str:
+    "Name, target, method, and a second line with trust."
+    cosine = "" if ex.similarity is None else f", cosine similarity {ex.similarity:.2f}"
+    words = f"{ex.name}: {ex.target_name}, {ex.method}{cosine}"
+    return f"{words}\n{ex.trust}" if trust else words
+
+# %% ../../nbs/5_explanation/05_showing.ipynb #879dab0b
 @patch
 def show(
-    self: Explanation,  # To draw
+    self: Explanation,
     side: int = 640,  # Largest side of the drawn image, pixels
     mask: np.ndarray | None = None,  # Outlined on every map, (h, w) bool
-):  # matplotlib figure
+    trust: bool = True,  # Whether to say how far it may be trusted; trust is measured if it was not yet
+) -> "Figure":
     "Image, prediction, maps and ranking in one figure."
-    maps, names = self.maps.limited(side), self.explainer.classifier.backbone.feature_name
-    ranking = None
-    if self.ranking is not None:
-        first = self.ranking.reordered(np.arange(min(len(self.top), SHOWN)))
-        ranking = dict(names=[names(f) for f in first.features.tolist()], weights=first.weights, absent=first.absent, xlabel=f"weight ({first.name})",
-                       title=f"why {self.label}{'' if self.versus is None else f', not {self.versus}'}?")
-    cosine = "" if self.similarity is None else f", cosine similarity {self.similarity:.2f}"
-    title = f"{self.name}: {self.target_name}, {self.method}{cosine}" + (f"\n{self.trust}" if "trust" in vars(self) else "")
-    label = "positive relevance\n/ " + ("largest of the map" if self.maps.limits is None else "reference images")
+    maps = self.maps.limited(side)
+    combined = maps["combined"]
+    largest = "largest of the map" if self.maps.limits is None else "reference images"
     return explanation_figure(
-        self.image, dict(maps),
+        image=self.image,
         summary=self.summary,
+        maps=dict(maps),
         captions={layer: f"evidence {share:.2f}" for layer, share in self.evidence.items()},
         why={layer: self.why_empty(layer) for layer in maps},
         signed=maps.signed["combined"] if self.similarity is None else None,
-        ranking=ranking,
-        notes=self.notes(),
-        title=title,
-        mask=None if mask is None else resize(np.asarray(mask, bool), maps["combined"].shape),
-        label=label)
+        ranking=_ranking_bars(self),
+        notes=self.notes(trust),
+        title=_title(self, trust),
+        mask=None if mask is None else resize(np.asarray(mask, bool), combined.shape),
+        label=f"positive relevance\n/ {largest}")
 
 
 @patch
-def _repr_jpeg_(self: Explanation) -> bytes: return figure_jpeg(self.show(320))
+def _repr_jpeg_(self: Explanation) -> bytes:
+    "A small figure without trust, for notebooks: it costs no more passes."
+    return figure_jpeg(self.show(320, trust=False))
 
 # %% ../../nbs/5_explanation/05_showing.ipynb #347d5c28
 def _own_layer(ex: Explanation, feature: int, layer: str | None) -> str:
     "Where a feature is drawn: at the layer that is asked for, its own, or the last one."
     if layer is not None: return layer
     layers = ex.explainer.classifier.backbone.feature_layers
-    return layers[feature] if layers is not None and layers[feature] in ex.maps.layers else ex.maps.layers[-1]
+    own = layers is not None and layers[feature] in ex.maps.layers
+    return layers[feature] if own else ex.maps.layers[-1]
+
+
+def _unit(relevance: np.ndarray) -> np.ndarray:
+    "Positive part over its maximum."
+    positive = np.clip(relevance, 0, None)
+    return positive/(positive.max() or 1)
 
 # %% ../../nbs/5_explanation/05_showing.ipynb #e0b38319
-def _draw_examples(ex: Explanation, feature: int, layer: str, axes, sources: list, n: int) -> None:
-    "The training images that activate a feature most, with its map, and least."
+def _draw_here(ex: Explanation, feature: int, layer: str, ax: "Axes") -> None:
+    "A feature's map on the image that is explained; what is known of the feature stands at its left."
+    grid = ex.feature_maps([feature], layers=[layer])[layer][0]
+    show_map(thumbnail(ex.image), _unit(ex.maps.frame.limited(240).to_image(grid)), ax, why="the feature is zero here")
+    ax.set_axis_on()
+    ax.set(xticks=[], yticks=[])
+    classifier = ex.explainer.classifier
+    weight = ex.ranking.weights[ex.ranking.features == feature][0]
+    above = np.mean(classifier.background_[:, feature] < ex.embedding[feature])
+    absent = " (absent)" if feature in ex.absent else ""
+    ax.set_ylabel(f"{classifier.backbone.feature_name(feature)}{absent}\nweight {weight:+.3g}\nabove {above:.0%}", fontsize=8)
+
+
+def _draw_examples(ex: Explanation, feature: int, layer: str, axes: "Sequence[Axes]", sources: Sequence, n: int) -> None:
+    "The `n` training images that activate a feature most, with its map, and the `n` that activate it least."
     backbone, values = ex.explainer.classifier.backbone, ex.explainer.classifier.background_[:, feature]
     order = np.argsort(-values, kind="stable")
     for ax, i in zip(axes[:n], order[:n]):
@@ -72,40 +112,34 @@ def _draw_examples(ex: Explanation, feature: int, layer: str, axes, sources: lis
         ax.imshow(thumbnail(open_image(sources[i], bits=backbone.bits)))
         ax.set_axis_off()
 
-# %% ../../nbs/5_explanation/05_showing.ipynb #4684c241
-def _unit(relevance: np.ndarray) -> np.ndarray:
-    "Positive part over its maximum."
-    positive = np.clip(relevance, 0, None)
-    return positive/(positive.max() or 1)
-
 # %% ../../nbs/5_explanation/05_showing.ipynb #f3896e87
 @patch
 def show_features(
-    self: Explanation,  # Whose top features to draw
-    images=None,  # The training images, in the order of `fit`; without them only this image's maps are drawn
-    k: int = 6,  # How many features
+    self: Explanation,
+    images=None,  # ImageSet or list of the training images, in the order of `fit`; without them only this image's maps are drawn
+    k: int = 6,  # How many of the top features
     layer: str | None = None,  # Where the maps are made; default the layer that the feature is the average of, or the last
     n: int = 3,  # Training images on either side
-):  # matplotlib figure
-    "A contact sheet of features: present ones first, then absent ones."
-    c, sources = self.explainer.classifier, None if images is None else image_sources(images)
-    if sources is not None and len(sources) != len(c.background_):
-        raise ValueError(f"images must be the {len(c.background_)} training images in the order of fit, not {len(sources)}.")
-    if layer is not None and layer not in self.maps.layers: raise ValueError(f"layer={layer!r}: choose {', '.join(map(repr, self.maps.layers))}.")
-    ids, n = sorted(self.top[:k].tolist(), key=lambda f: f in self.absent), 0 if sources is None else n
-    weights = dict(zip(self.ranking.features.tolist(), self.ranking.weights))
+) -> "Figure":
+    "A contact sheet of features: present ones first, then absent ones. ValueError for other images or an unknown layer."
+    expected = len(self.explainer.classifier.background_)
+    sources = [] if images is None else image_sources(images)
+    if images is not None and len(sources) != expected:
+        raise ValueError(f"images must be the {expected} training images in the order of fit, not {len(sources)}.")
+    if layer is not None and layer not in self.maps.layers:
+        raise ValueError(f"layer={layer!r}: choose {', '.join(map(repr, self.maps.layers))}.")
+    if images is None: n = 0
+    ids = sorted(self.top[:k].tolist(), key=lambda f: f in self.absent)
     figure = new_figure(figsize=(1.5*(1 + 2*n) + 1.4, 1.6*len(ids) + .3))
     axes = figure.subplots(len(ids), 1 + 2*n, squeeze=False)
-    for f, row in zip(ids, axes):
-        where = _own_layer(self, f, layer)
-        show_map(thumbnail(self.image), _unit(self.maps.frame.limited(240).to_image(self.feature_maps([f], layers=[where])[where][0])), row[0], why="the feature is zero here")
-        row[0].set_axis_on()
-        row[0].set(xticks=[], yticks=[])
-        above = np.mean(c.background_[:, f] < self.embedding[f])
-        row[0].set_ylabel(f"{c.backbone.feature_name(f)}{' (absent)' if f in self.absent else ''}\nweight {weights[f]:+.3g}\nabove {above:.0%}", fontsize=8)
-        if n: _draw_examples(self, f, where, row[1:], sources, n)
+    for feature, row in zip(ids, axes):
+        where = _own_layer(self, feature, layer)
+        _draw_here(self, feature, where, row[0])
+        if n: _draw_examples(self, feature, where, row[1:], sources, n)
     axes[0, 0].set_title("here", fontsize=9)
-    if n: axes[0, 1 + n//2].set_title("activated most", fontsize=9), axes[0, 1 + n + n//2].set_title("activated least", fontsize=9)
+    if n:
+        axes[0, 1 + n//2].set_title("activated most", fontsize=9)
+        axes[0, 1 + n + n//2].set_title("activated least", fontsize=9)
     figure.suptitle(f"{self.name}: {self.summary}", fontsize=10)
     return figure
 
@@ -113,10 +147,10 @@ def show_features(
 def explanation_grid(
     explanations: Sequence[Explanation],  # A row each
     titles: Sequence[str],  # What to write beside each row
-    masks: Sequence | None = None,  # Outlined in each row: (h, w) bool or None
+    masks: Sequence[np.ndarray | None] | None = None,  # Outlined in each row: (h, w) bool or None
     shared: bool = False,  # One scale for each layer in the whole figure, so that rows can be compared
     side: int = 320,  # Largest side of a drawn image, pixels
-):  # matplotlib figure
+) -> "Figure":
     "Draw explanations under each other."
     exs = list(explanations)
     most = {layer: max(float(ex.maps.toward[layer].max()) for ex in exs) for layer in exs[0].maps.layers} if shared else None
@@ -126,4 +160,5 @@ def explanation_grid(
         outline = None if mask is None else resize(np.asarray(mask, bool), maps["combined"].shape)
         rows.append(MapRow(ex.image, dict(maps), title, outline, {layer: ex.why_empty(layer) for layer in maps}))
     settings, methods = exs[0].settings, ", ".join(dict.fromkeys(ex.method for ex in exs))
-    return map_rows(rows, label=f"positive relevance / largest of the {'layer' if shared else 'map'}", title=f"{settings['backbone']}, {settings['weights']}, {methods}")
+    label = f"positive relevance / largest of the {'layer' if shared else 'map'}"
+    return map_rows(rows, label=label, title=f"{settings['backbone']}, {settings['weights']}, {methods}")

@@ -453,7 +453,7 @@ def _view_png(
 ) -> bytes:  # PNG
     "What is on the page, as one image."
     ex = state.answers[-1]
-    lines = [f"colour scale: {state.drawn.scale}", *ex.notes(), as_python(explainer, state.drawn)]
+    lines = [f"colour scale: {state.drawn.scale}", *ex.notes(trust=False), as_python(explainer, state.drawn)]
     figure = view_figure(state.sheet, f"{ex.name}: {ex.summary}; {view_title(ex)}", lines)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150)
