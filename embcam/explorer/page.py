@@ -214,7 +214,7 @@ def _notes_of(view: View, exs: Sequence[Explanation]) -> list[str]:
         notes.append("For and against: each map has its own colour scale.")
     elif view.scale == "own" and len(set(map(unit, exs))) == 2:
         notes.append("A and B are measured in different units: each map has its own colour scale.")
-    return [*notes, *exs[-1].notes()]
+    return [*notes, *exs[-1].notes(trust=False)]
 
 # %% ../../nbs/8_explorer/05_page.ipynb #878db9fe
 def _show_facts(
