@@ -20,10 +20,10 @@ from test_browser import CHROMIUM, FLAGS, READY, environment, write_notebook  # 
 
 from embcam.explorer.server import is_listening, server_command, start_server, stop_server  # noqa: E402
 
-SOURCE = """from embcam.explanation import Explainer
+SOURCE = """from embcam.model import EmbeddingClassifier
+from embcam.explanation import Explainer
 from embcam.explorer import Explorer
 from embcam.explorer.server import images_in, split_training
-from embcam.model import EmbeddingClassifier
 clf = EmbeddingClassifier.load({model!r})
 images, training = split_training(clf, images_in({folder!r}))
 x = Explorer(Explainer(clf), images, training)
