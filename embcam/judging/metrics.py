@@ -14,16 +14,6 @@ from scipy.spatial import KDTree
 
 from ..images import resize
 
-# %% ../../nbs/6_judging/01_metrics.ipynb #f33baf41
-def _on_mask(
-    relevance: np.ndarray,  # Signed map of any size, (h, w)
-    mask: np.ndarray,  # True on the defect, (H, W)
-) -> tuple:  # (map of the mask's size, mask as bool)
-    "Bring a map to its mask. ValueError for an empty mask, and for a map that is none."
-    mask = np.asarray(mask, bool)
-    if not mask.any(): raise ValueError("The mask is empty, so nothing can be found: leave this image out, as `compare` does.")
-    return resize(valid_map(relevance), mask.shape), mask
-
 # %% ../../nbs/6_judging/01_metrics.ipynb #dff8bb2c
 def valid_map(
     relevance: np.ndarray,  # Signed map of numbers, (h, w)
@@ -33,6 +23,16 @@ def valid_map(
     if relevance.ndim != 2: raise ValueError(f"A map has two axes, not the shape {relevance.shape}.")
     if not np.isfinite(relevance).all(): raise ValueError("The map holds NaN or infinite values.")
     return relevance if relevance.max() > max(0, relevance.min()) else np.zeros_like(relevance)
+
+# %% ../../nbs/6_judging/01_metrics.ipynb #f33baf41
+def _on_mask(
+    relevance: np.ndarray,  # Signed map of any size, (h, w)
+    mask: np.ndarray,  # True on the defect, (H, W)
+) -> tuple[np.ndarray, np.ndarray]:  # (map of the mask's size, mask as bool)
+    "Bring a map to its mask. ValueError for an empty mask, and for what is no map (see `valid_map`)."
+    mask = np.asarray(mask, bool)
+    if not mask.any(): raise ValueError("The mask is empty, so nothing can be found: leave this image out, as `compare` does.")
+    return resize(valid_map(relevance), mask.shape), mask
 
 # %% ../../nbs/6_judging/01_metrics.ipynb #b80243fe
 def pointing_game(
@@ -44,7 +44,8 @@ def pointing_game(
     relevance, mask = _on_mask(relevance, mask)
     highest = relevance == relevance.max()
     if not tolerance: return float(mask[highest].mean())
-    return float((KDTree(np.argwhere(mask)).query(np.argwhere(highest))[0] <= tolerance).mean())
+    distances, _ = KDTree(np.argwhere(mask)).query(np.argwhere(highest))
+    return float((distances <= tolerance).mean())
 
 # %% ../../nbs/6_judging/01_metrics.ipynb #cbc5d9fc
 def mass_accuracy(
@@ -64,8 +65,10 @@ def rank_accuracy(
     "Share of the mask found among the |mask| most relevant pixels (Arras 2022); ties at the border count by their share."
     relevance, mask = _on_mask(relevance, mask)
     border = np.sort(relevance, axis=None)[-mask.sum()]
-    above, tied = relevance > border, relevance == border
-    return float((mask[above].sum() + (mask.sum() - above.sum())*mask[tied].mean())/mask.sum())
+    above = relevance > border
+    tied = relevance == border
+    hits = mask[above].sum() + (mask.sum() - above.sum())*mask[tied].mean()
+    return float(hits/mask.sum())
 
 # %% ../../nbs/6_judging/01_metrics.ipynb #46a82026
 def pixel_auc(
@@ -75,18 +78,21 @@ def pixel_auc(
     "Area under the ROC curve over the pixels of one image; ties count half. A mask that is all of the image gives chance."
     relevance, mask = _on_mask(relevance, mask)
     if mask.all(): return .5
-    inside, outside = np.sort(relevance[mask]), np.sort(relevance[~mask])
-    below, upto = (np.searchsorted(outside, inside, side) for side in ("left", "right"))
+    inside = relevance[mask]
+    outside = np.sort(relevance[~mask])
+    below = np.searchsorted(outside, inside, "left")
+    upto = np.searchsorted(outside, inside, "right")
     return float((below + upto).mean()/2/len(outside))
 
 # %% ../../nbs/6_judging/01_metrics.ipynb #a8cc3b1b
 def _threshold_counts(
     relevance: np.ndarray,  # Map of the mask's size, (h, w)
     mask: np.ndarray,  # True on the defect, (h, w)
-) -> tuple:  # (pixels, hits) at each value that occurs on the mask, from the highest
+) -> tuple[np.ndarray, np.ndarray]:  # (pixels, hits) at each value that occurs on the mask, from the highest
     "How many pixels lie at or above a threshold, and how many of these on the mask."
     values, counts = np.unique(relevance[mask], return_counts=True)
-    return relevance.size - np.searchsorted(np.sort(relevance, axis=None), values)[::-1], counts[::-1].cumsum()
+    below = np.searchsorted(np.sort(relevance, axis=None), values)
+    return relevance.size - below[::-1], counts[::-1].cumsum()
 
 # %% ../../nbs/6_judging/01_metrics.ipynb #71da7620
 def average_precision(
@@ -95,7 +101,8 @@ def average_precision(
 ) -> float:  # Area of the mask is chance, 1 is perfect
     "Average precision over the pixels of one image; equal values are one threshold."
     pixels, hits = _threshold_counts(*_on_mask(relevance, mask))
-    return float((np.diff(hits, prepend=0)*hits/pixels).sum()/hits[-1])
+    precision = hits/pixels
+    return float((np.diff(hits, prepend=0)*precision).sum()/hits[-1])
 
 # %% ../../nbs/6_judging/01_metrics.ipynb #406f7c70
 def best_iou(
@@ -106,6 +113,13 @@ def best_iou(
     pixels, hits = _threshold_counts(*_on_mask(relevance, mask))
     return float((hits/(pixels + hits[-1] - hits)).max())
 
-
-MASK_METRICS = {"pointing_game": pointing_game, "pointing_game_15": partial(pointing_game, tolerance=15), "mass_accuracy": mass_accuracy,
-                "rank_accuracy": rank_accuracy, "pixel_auc": pixel_auc, "average_precision": average_precision, "best_iou": best_iou}
+# %% ../../nbs/6_judging/01_metrics.ipynb #b540c5db
+MASK_METRICS = {
+    "pointing_game": pointing_game,
+    "pointing_game_15": partial(pointing_game, tolerance=15),
+    "mass_accuracy": mass_accuracy,
+    "rank_accuracy": rank_accuracy,
+    "pixel_auc": pixel_auc,
+    "average_precision": average_precision,
+    "best_iou": best_iou,
+}

@@ -9,7 +9,9 @@ __all__ = ['randomised_layers', 'shuffled_labels', 'map_similarity', 'randomizat
 import copy
 import io
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,12 +24,12 @@ from ..explanation import Explainer
 from ..explanation.reliability import rank_correlation
 from ..images import ImageSet, open_image, resize
 from .baseline_maps import random_control
-from .cost import run_explainer
+from .cost import MapMaker, run_explainer
 from ..model import EmbeddingClassifier
 from ..network.weights import copy_network
 
 # %% ../../nbs/6_judging/06_sanity.ipynb #f2cf3bab
-def _stages_of(names: list, layers: Sequence[str]) -> list[list[str]]:
+def _stages_of(names: Sequence[str], layers: Sequence[str]) -> list[list[str]]:
     "Names of modules by stage: a stage ends with its layer, and begins where the one below it ends."
     ends = [1 + max(i for i, name in enumerate(names) if f"{name}.".startswith(f"{layer}.")) for layer in layers]
     return [names[start:end] for start, end in zip([0] + ends, ends)]
@@ -36,21 +38,23 @@ def _stages_of(names: list, layers: Sequence[str]) -> list[list[str]]:
 def randomised_layers(
     explainer: Explainer,  # Whose backbone is randomised
     seed: int = 0,  # Of the new weights
-) -> dict:  # {layer: explainer in which everything from the last stage down to this one is random}
+) -> dict[str, Explainer]:  # {layer: explainer in which everything from the last stage down to this one is random}
     "Cascading randomisation of the backbone (arXiv 1810.03292): head and selection stay."
-    backbone, cascade = explainer.classifier.backbone, {}
+    backbone = explainer.classifier.backbone
+    cascade = {}
     stages = _stages_of([name for name, _ in backbone.network.named_modules()], backbone.target_layers)
-    for i in range(len(stages))[::-1]:
+    for i, layer in reversed([*enumerate(backbone.target_layers)]):
         network = copy_network(backbone.network).cpu()
         parts = dict(network.named_modules())
-        modules = [parts[name] for stage in stages[i:] for name in stage if hasattr(parts[name], "reset_parameters")]
+        names = [name for stage in stages[i:] for name in stage]
+        modules = [parts[name] for name in names if hasattr(parts[name], "reset_parameters")]
         if not modules: continue  # pooling alone, at the end of a VGG: nothing to randomise yet
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(seed + 10_000)  # not what an untrained backbone was made with
             for module in modules: module.reset_parameters()
         classifier = copy.copy(explainer.classifier)
-        classifier.backbone = backbone.with_network(network.to(backbone.device), f"random down to {backbone.target_layers[i]}")
-        cascade[backbone.target_layers[i]] = explainer.replace(classifier=classifier)
+        classifier.backbone = backbone.with_network(network.to(backbone.device), f"random down to {layer}")
+        cascade[layer] = explainer.replace(classifier=classifier)
     return cascade
 
 # %% ../../nbs/6_judging/06_sanity.ipynb #ea81562b
@@ -62,58 +66,81 @@ def shuffled_labels(
     c = explainer.classifier
     labels = np.random.default_rng(seed).permutation(c.labels_)
     head = clone(c.estimator_).fit(c.background_[:, c.selected_], c.head_.encode(labels))
-    return explainer.replace(classifier=EmbeddingClassifier.from_fitted(c.backbone, head, c.selected_, c.background_, labels, c.classes_))
+    other = EmbeddingClassifier.from_fitted(c.backbone, head, c.selected_, c.background_, labels, c.classes_)
+    return explainer.replace(classifier=other)
+
+# %% ../../nbs/6_judging/06_sanity.ipynb #d7848e92
+def _over_maximum(m: np.ndarray) -> np.ndarray:
+    "A map over its largest absolute value; an empty one as it is."
+    return m/np.abs(m).max() if m.any() else m
 
 # %% ../../nbs/6_judging/06_sanity.ipynb #701234ec
 def map_similarity(
     a: np.ndarray,  # Signed map, (h, w)
     b: np.ndarray,  # Signed map; another size is resampled to the first's
-) -> dict:  # {"spearman": -1 to 1, "ssim": -1 to 1, "change": 0 or more}
+) -> dict[str, float]:  # {"spearman": -1 to 1, "ssim": -1 to 1, "change": 0 or more}
     "Rank correlation and SSIM of two maps, and |a - b| over the larger of |a| and |b|, each map over its own largest value."
     from skimage.metrics import structural_similarity
-    a, b = (m/np.abs(m).max() if m.any() else m for m in (np.asarray(a, float), resize(np.asarray(b, float), np.shape(a))))
-    flat = [np.ptp(m) == 0 for m in (a, b)]
+    a = _over_maximum(np.asarray(a, float))
+    b = _over_maximum(resize(np.asarray(b, float), a.shape))
+    flat = np.ptp(a) == 0, np.ptp(b) == 0
     window = min(7, min(a.shape) - 1 + min(a.shape) % 2)
     longer = max(np.linalg.norm(a), np.linalg.norm(b))
-    return dict(spearman=float(all(flat)) if any(flat) else rank_correlation(a, b),
-                ssim=float(structural_similarity(a, b, data_range=2, win_size=window)),
-                change=float(np.linalg.norm(a - b)/longer) if longer else 0.)
+    return dict(
+        spearman=float(all(flat)) if any(flat) else rank_correlation(a, b),
+        ssim=float(structural_similarity(a, b, data_range=2, win_size=window)),
+        change=float(np.linalg.norm(a - b)/longer) if longer else 0.)
+
+# %% ../../nbs/6_judging/06_sanity.ipynb #ee78b4ee
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    "A changed explainer or a changed image, and what it is called."
+    check: str  # Name of the row
+    explainer: MapMaker  # Asked for the map
+    image: str | Path | np.ndarray  # That is explained
+    shift: int = 0  # How far the image was moved down and right, pixels
 
 # %% ../../nbs/6_judging/06_sanity.ipynb #820539ca
 def _compare_maps(
-    explainer,  # Gives the true maps
+    explainer: MapMaker,  # Gives the true maps
     images: ImageSet,  # One after the other
-    trials: Callable,  # position -> iterable of (check, explainer, image, shift in pixels down and right)
+    trials: Callable[[int], Iterable[_Trial]],  # Of the image at a position
     layers: Sequence[str],  # Which maps
     progress: bool,  # Show a progress bar
 ) -> pd.DataFrame:  # Columns: image, check, layer, spearman, ssim, change
     "Compare maps under changed conditions with the true ones, always for the same class."
-    rows, images = [], images.at_bits(explainer.classifier.backbone.bits)
+    images = images.at_bits(explainer.classifier.backbone.bits)
+    rows = []
     for i, sample in enumerate(tqdm(images, total=len(images), desc="checking", disable=not progress)):
         true = run_explainer(explainer, sample.image)
-        for check, other, image, shift in trials(i):
-            maps, (h, w) = run_explainer(other, image, true.label).maps, sample.image.shape[:2]
-            rows += [dict(image=sample.name, check=check, layer=layer, **map_similarity(true.maps[layer][:h - shift, :w - shift], maps[layer][shift:, shift:]))
-                     for layer in layers]
+        h, w = sample.image.shape[:2]
+        for trial in trials(i):
+            maps = run_explainer(trial.explainer, trial.image, true.label).maps
+            for layer in layers:
+                before = true.maps[layer][:h - trial.shift, :w - trial.shift]
+                after = maps[layer][trial.shift:, trial.shift:]
+                rows.append(dict(image=sample.name, check=trial.check, layer=layer, **map_similarity(before, after)))
     return pd.DataFrame(rows)
 
 # %% ../../nbs/6_judging/06_sanity.ipynb #dc66803f
 def randomization_test(
-    explainer,  # An Explainer, or a Baseline
+    explainer: MapMaker,  # An Explainer, or a Baseline
     images: ImageSet,  # Two or more images
     layers: Sequence[str] = ("combined",),  # Which maps
     seed: int = 0,  # Of new weights and labels
     progress: bool = True,  # Show a progress bar
 ) -> pd.DataFrame:  # Columns: image, check, layer, spearman, ssim, change
-    "Does the map change when backbone, head or features are replaced by chance? Compare with 'unrelated image'."
+    "Does the map change when backbone, head or features are replaced by random ones? See 'unrelated image' beside it. ValueError for fewer than two."
     if len(images) < 2: raise ValueError(f"{len(images)} image: two or more are needed, to see what unrelated ones have in common.")
     others = {f"random down to {layer}": other for layer, other in randomised_layers(explainer, seed).items()}
-    others |= {"shuffled labels": shuffled_labels(explainer, seed)}
-    if isinstance(explainer, Explainer): others |= {f"random features, {among}": random_control(explainer, among) for among in ("all", "selected")}
+    others["shuffled labels"] = shuffled_labels(explainer, seed)
+    if isinstance(explainer, Explainer):
+        for among in ("all", "selected"): others[f"random features, {among}"] = random_control(explainer, among)
 
-    def trials(i):
-        yield from ((check, other, images.images[i], 0) for check, other in others.items())
-        yield "unrelated image", explainer, images.images[(i + 1) % len(images)], 0
+    def trials(i: int) -> Iterator[_Trial]:
+        for check, other in others.items(): yield _Trial(check, other, images.images[i])
+        yield _Trial("unrelated image", explainer, images.images[(i + 1) % len(images)])
+
     return _compare_maps(explainer, images, trials, layers, progress)
 
 # %% ../../nbs/6_judging/06_sanity.ipynb #5c657f4a
@@ -124,11 +151,12 @@ def perturbations(
     shift: int = 3,  # Largest shift, pixels
     quality: int = 75,  # Of the JPEGs, the best; each further one is 15 lower
     seed: int = 0,  # Of the noise
-) -> Iterator[tuple]:  # (kind, image, shift down and right in pixels)
+) -> Iterator[tuple[str, np.ndarray, int]]:  # (kind, image, shift down and right in pixels)
     "Images that a person takes for the same: with noise, shifted, re-compressed."
     rng = np.random.default_rng([seed, zlib.crc32(image.tobytes())])
     for draw in range(draws):
-        yield "noise", np.clip(np.round(image + rng.normal(0, 255*noise, image.shape)), 0, 255).astype(np.uint8), 0
+        noisy = np.round(image + rng.normal(0, 255*noise, image.shape))
+        yield "noise", np.clip(noisy, 0, 255).astype(np.uint8), 0
         by = max(1, round(shift*(draw + 1)/draws))
         yield "shift", np.pad(image, ((by, 0), (by, 0), (0, 0)), mode="edge")[:-by, :-by], by
         buffer = io.BytesIO()
@@ -137,7 +165,7 @@ def perturbations(
 
 # %% ../../nbs/6_judging/06_sanity.ipynb #9e01eb56
 def input_stability(
-    explainer,  # An Explainer or a Baseline
+    explainer: MapMaker,  # An Explainer or a Baseline
     images: ImageSet,  # Images
     layers: Sequence[str] = ("combined",),  # Which maps
     draws: int = 3,  # Seeds, and perturbations of each kind
@@ -146,8 +174,11 @@ def input_stability(
     **options,  # For `perturbations`: noise, shift, quality
 ) -> pd.DataFrame:  # Columns: image, check, layer, spearman, ssim, change; a row per draw
     "Does the map stay when only the seed or something invisible changes?"
-    def trials(i):
+    def trials(i: int) -> Iterator[_Trial]:
         image = open_image(images.images[i], bits=explainer.classifier.backbone.bits)
-        for draw in range(1, draws + 1): yield "seed", explainer.replace(random_state=explainer.random_state + draw), image, 0
-        for kind, other, shift in perturbations(image, draws, seed=seed, **options): yield kind, explainer, other, shift
+        for draw in range(1, draws + 1):
+            yield _Trial("seed", explainer.replace(random_state=explainer.random_state + draw), image)
+        for kind, other, shift in perturbations(image, draws, seed=seed, **options):
+            yield _Trial(kind, explainer, other, shift)
+
     return _compare_maps(explainer, images, trials, layers, progress)
