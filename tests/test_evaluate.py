@@ -1,4 +1,4 @@
-"Edge cases of embcam.evaluate: columns, intervals, interruptions, fingerprints, mosaics."
+"Edge cases of comparisons, grids of settings and the grid pointing game: columns, intervals, interruptions, fingerprints, mosaics."
 import copy
 import os
 from functools import partial
@@ -53,7 +53,8 @@ def without_seconds(comparison): return comparison.frame.drop(columns="seconds")
 
 
 def test_columns_and_rows(contest, explain, defects):
-    assert list(contest.frame.columns) == ["image", "class", "explainer", "target", "top", "method", "layer", "metric", "value", "empty", "forwards", "backwards", "seconds"]
+    assert list(contest.frame.columns) == ["image", "class", "explainer", "target", "top", "method", "layer", "metric", "value", "empty",
+                                           "forwards", "backwards", "seconds"]
     first = contest.frame.iloc[0]
     i = defects.names.index(first["image"])
     assert first["value"] == pixel_auc(explain(defects.images[i]).maps["combined"], defects.masks[i])
@@ -66,7 +67,8 @@ def test_where_and_what_is_not_there(contest):
     kind = contest.frame["class"].iloc[0]
     one = contest.where("class", kind)
     assert set(one.frame["class"]) == {kind}
-    rows = contest.frame[(contest.frame["class"] == kind) & (contest.frame["explainer"] == "edges") & (contest.frame["metric"] == "pixel_auc")]
+    frame = contest.frame
+    rows = frame[(frame["class"] == kind) & (frame["explainer"] == "edges") & (frame["metric"] == "pixel_auc")]
     assert one.summary().loc[("pixel_auc", "edges"), "mean"] == pytest.approx(rows["value"].mean())
     with pytest.raises(ValueError, match="class 'bad'"): contest.where("class", "bad")
     with pytest.raises(ValueError, match="No colour"): contest.where("colour", "red")
@@ -224,9 +226,12 @@ def test_grid_pointing_scores_the_cell_of_the_class(linear, known):
 
 
 @pytest.mark.parametrize("value", [1., 0., -1.])
-def test_grid_pointing_of_a_map_that_says_nothing_is_chance(linear, known, value):
+def test_grid_pointing_of_a_map_that_says_nothing(linear, known, value):
+    "An empty map is chance, one over the images shown; one that is the same everywhere has its quarter of the mosaic, grey cells too."
     def flat(classifier, image, label, rng): return np.full(image.shape[:2], value)
-    assert grid_pointing(Baseline(linear, flat), known, n=2, progress=False)["share"].tolist() == pytest.approx([.25]*(2*len(linear.classes_)), abs=1e-6)
+    shown = len(linear.classes_)
+    expected = [1/4 if value > 0 else 1/shown]*(2*shown)
+    assert grid_pointing(Baseline(linear, flat), known, n=2, progress=False)["share"].tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_grid_pointing_shows_twice_the_size_to_the_same_network(linear, known):

@@ -11,15 +11,17 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from scipy.ndimage import gaussian_gradient_magnitude
 from sklearn.linear_model import Ridge
 
 from ..explanation import Explainer, Fixed
 from ..explanation.builders import Case, TargetBuilder
 from ..images import open_image, resize
-from .cost import MapResult, count_passes
+from .cost import MapMaker, MapResult, count_passes
 from .faithfulness import embed_altered, score_images
 from .removal import impute_pixels, superpixels, to_input_resolution
 from ..maps import Target
@@ -72,88 +74,183 @@ def random_control(
     return explainer.replace(target=RandomFeatures(explainer.builder, among))
 
 # %% ../../nbs/6_judging/05_baseline_maps.ipynb #6bf7e2d7
-def random_ranking(embedding: np.ndarray, head, label: int, seed: int = 0) -> np.ndarray:
+def random_ranking(
+    embedding: np.ndarray,  # Seeds the draw, (D,)
+    head: Head,  # Its selected features are ranked
+    label: int,  # Not used
+    seed: int = 0,  # Of the draw
+) -> np.ndarray:  # A weight for each selected feature, (K,)
     "A ranking without meaning: pass it as `ranking=` to an Explainer. Another image, another order."
-    return np.random.default_rng([seed, zlib.crc32(np.ascontiguousarray(embedding).tobytes())]).normal(size=len(head.selected))
+    rng = np.random.default_rng([seed, zlib.crc32(np.ascontiguousarray(embedding).tobytes())])
+    return rng.normal(size=len(head.selected))
 
 # %% ../../nbs/6_judging/05_baseline_maps.ipynb #0fa3bc1a
-def mean_activation(classifier, image, label, rng) -> dict:
+def mean_activation(
+    classifier: EmbeddingClassifier,  # The whole pipeline
+    image: np.ndarray,  # At the network's resolution, (h, w, 3) uint8
+    label: str | int,  # The explained class
+    rng: np.random.Generator,  # Seeded by the image
+) -> dict[str, np.ndarray]:  # {layer: map (h, w)}
     "LaFAM (arXiv 2407.06059): the mean of all channels, at every layer. No classifier is asked."
     trace = classifier.backbone.trace(image)
-    maps = {layer: trace.frame.to_image(a[0].detach().float().mean(0).cpu().numpy()) for layer, a in trace.activations.items()}
+    maps = {}
+    for layer, activation in trace.activations.items():
+        maps[layer] = trace.frame.to_image(activation[0].detach().float().mean(0).cpu().numpy())
     return maps | {"combined": combine(list(maps.values()), signed=True)}
 
 # %% ../../nbs/6_judging/05_baseline_maps.ipynb #333490f1
-def centre_prior(classifier, image, label, rng, width=.25) -> np.ndarray:
-    "A Gaussian in the centre, `width` in shares of the image: photographers centre what matters."
+def centre_prior(
+    classifier: EmbeddingClassifier,  # The whole pipeline
+    image: np.ndarray,  # At the network's resolution, (h, w, 3) uint8
+    label: str | int,  # The explained class
+    rng: np.random.Generator,  # Seeded by the image
+    width: float = .25,  # Standard deviation, share of the image
+) -> np.ndarray:  # Signed map, (h, w)
+    "A Gaussian in the centre: photographers centre what matters."
     y, x = (np.linspace(-.5, .5, n) for n in image.shape[:2])
     return np.exp(-(y[:, None]**2 + x**2)/(2*width**2))
 
 # %% ../../nbs/6_judging/05_baseline_maps.ipynb #d60cd2c4
-def edges(classifier, image, label, rng, sigma=2) -> np.ndarray:
-    "Size of the brightness gradient, smoothed over `sigma` pixels."
+def edges(
+    classifier: EmbeddingClassifier,  # The whole pipeline
+    image: np.ndarray,  # At the network's resolution, (h, w, 3) uint8
+    label: str | int,  # The explained class
+    rng: np.random.Generator,  # Seeded by the image
+    sigma: float = 2,  # Of the smoothing, pixels
+) -> np.ndarray:  # Signed map, (h, w)
+    "Size of the brightness gradient, smoothed."
     return gaussian_gradient_magnitude(image.mean(2), sigma)
 
 # %% ../../nbs/6_judging/05_baseline_maps.ipynb #f9f40a5b
-def random_map(classifier, image, label, rng, cells=7) -> np.ndarray:
-    "Random values on a grid of `cells` x `cells`, as smooth as the map of a last layer."
+def random_map(
+    classifier: EmbeddingClassifier,  # The whole pipeline
+    image: np.ndarray,  # At the network's resolution, (h, w, 3) uint8
+    label: str | int,  # The explained class
+    rng: np.random.Generator,  # Seeded by the image
+    cells: int = 7,  # Of the grid, in each direction
+) -> np.ndarray:  # Signed map, (h, w)
+    "Random values on a grid, as smooth as the map of a last layer."
     return resize(rng.random((cells, cells)), image.shape[:2])
 
 # %% ../../nbs/6_judging/05_baseline_maps.ipynb #0a77be70
-def occlusion(classifier, image, label, rng, windows=12, patch=.2, fill="mean") -> np.ndarray:
-    "Drop of the score under a sliding patch of `patch` of the image's side, at `windows` x `windows` places."
+def occlusion(
+    classifier: EmbeddingClassifier,  # The whole pipeline
+    image: np.ndarray,  # At the network's resolution, (h, w, 3) uint8
+    label: str | int,  # The explained class
+    rng: np.random.Generator,  # Seeded by the image
+    windows: int = 12,  # Places of the patch, in each direction
+    patch: float = .2,  # Its side, share of the image's
+    fill: str = "mean",  # What is under it: "mean", "blur" or "noisy"
+) -> np.ndarray:  # Signed map, (h, w)
+    "Drop of the score under a sliding patch (arXiv 1311.2901), averaged over the patches that cover a pixel."
     h, w = image.shape[:2]
-    tall, wide = max(1, round(patch*h)), max(1, round(patch*w))
-    corners = [(y, x) for y in np.linspace(0, h - tall, windows).astype(int) for x in np.linspace(0, w - wide, windows).astype(int)]
+    tall = max(1, round(patch*h))
+    wide = max(1, round(patch*w))
+    rows = np.linspace(0, h - tall, windows).astype(int)
+    columns = np.linspace(0, w - wide, windows).astype(int)
+    corners = [(y, x) for y in rows for x in columns]
     masks = np.zeros((len(corners), h, w), bool)
     for mask, (y, x) in zip(masks, corners): mask[y:y + tall, x:x + wide] = True
     found = score_images(classifier, [image, *(impute_pixels(image, mask, fill) for mask in masks)], label)
     return np.tensordot(found[0] - found[1:], masks, 1)/np.maximum(masks.sum(0), 1)
 
 # %% ../../nbs/6_judging/05_baseline_maps.ipynb #477980e0
-def lime_superpixels(classifier, image, label, rng, samples=500, segments=50, width=.25, fill="mean") -> np.ndarray:
-    "Coefficients of a weighted ridge regression on superpixels that are removed at random."
+def lime_superpixels(
+    classifier: EmbeddingClassifier,  # The whole pipeline
+    image: np.ndarray,  # At the network's resolution, (h, w, 3) uint8
+    label: str | int,  # The explained class
+    rng: np.random.Generator,  # Seeded by the image
+    samples: int = 500,  # Altered images
+    segments: int = 50,  # Superpixels, about
+    width: float = .25,  # Of the kernel, cosine distance
+    fill: str = "mean",  # What is removed becomes this: "mean", "blur" or "noisy"
+) -> np.ndarray:  # Signed map, (h, w)
+    "Coefficients of a weighted ridge regression on superpixels that are removed at random (arXiv 1602.04938)."
     regions = superpixels(image, segments)
     kept = rng.random((samples, regions.max() + 1)) < .5
     kept[0] = True
     found = score_images(classifier, (impute_pixels(image, ~row[regions], fill) for row in kept), label)
     distance = 1 - np.sqrt(kept.mean(1))  # cosine distance to "everything is on"
-    return Ridge(1.).fit(kept, found, np.exp(-(distance/width)**2/2)).coef_[regions]
+    model = Ridge(1.).fit(kept, found, np.exp(-(distance/width)**2/2))
+    return model.coef_[regions]
 
 # %% ../../nbs/6_judging/05_baseline_maps.ipynb #f25142f3
-def _soft_masks(shape: tuple, n: int, cells: int, keep: float, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    "RISE's masks: `n` random grids with a share of `keep` ones, enlarged smoothly and shifted at random, (h, w) in [0, 1]."
-    (h, w), cell = shape, [-(-side//cells) for side in shape]
+def _soft_masks(
+    shape: tuple[int, int],  # Of the image, (h, w)
+    n: int,  # How many
+    cells: int,  # Of a mask, in each direction
+    keep: float,  # Share of the cells that are 1
+    rng: np.random.Generator,  # Draws
+) -> Iterator[np.ndarray]:  # (h, w) in [0, 1]
+    "RISE's masks: random grids of zeros and ones, enlarged smoothly and shifted at random."
+    h, w = shape
+    h, w = shape
+    cell = [-(-side//cells) for side in shape]
+    enlarged = tuple((cells + 1)*side for side in cell)
     for _ in range(n):
         grid = (rng.random((cells + 1, cells + 1)) < keep).astype(np.float32)
         y, x = (rng.integers(side) for side in cell)
-        yield resize(grid, tuple((cells + 1)*side for side in cell))[y:y + h, x:x + w]
+        yield resize(grid, enlarged)[y:y + h, x:x + w]
 
 # %% ../../nbs/6_judging/05_baseline_maps.ipynb #28750ef1
-def _when_visible(image: np.ndarray, masks: Iterator, value: Callable, batch: int = 64) -> np.ndarray:
-    "Expected `value` of the masked image given that a pixel is visible, less the overall mean; (h, w). Masks are used `batch` at a time."
-    plain, weighted, seen, values = image.mean((0, 1)), 0., 0., []
+def _when_visible(
+    image: np.ndarray,  # (h, w, 3) uint8
+    masks: Iterator[np.ndarray],  # (h, w) in [0, 1] each
+    value: Callable[[list[np.ndarray]], np.ndarray],  # Of masked images: a number for each
+    batch: int = 64,  # Images at a time
+) -> np.ndarray:  # (h, w)
+    "Expected value of the masked image given that a pixel is visible, less the overall mean."
+    plain = image.mean((0, 1))
+    weighted = 0.
+    seen = 0.
+    values = []
     while some := list(islice(masks, batch)):
-        found = value([np.round(plain + m[..., None]*(image - plain)).astype(np.uint8) for m in some])
-        weighted, seen, values = weighted + np.tensordot(found, some, 1), seen + np.sum(some, 0), [*values, *found]
+        found = value([np.round(plain + mask[..., None]*(image - plain)).astype(np.uint8) for mask in some])
+        weighted = weighted + np.tensordot(found, some, 1)
+        seen = seen + np.sum(some, 0)
+        values.extend(found)
     return weighted/np.maximum(seen, 1e-9) - np.mean(values)
 
 # %% ../../nbs/6_judging/05_baseline_maps.ipynb #b9f3515a
-def rise(classifier, image, label, rng, masks=1000, cells=7, keep=.5) -> np.ndarray:
+def rise(
+    classifier: EmbeddingClassifier,  # The whole pipeline
+    image: np.ndarray,  # At the network's resolution, (h, w, 3) uint8
+    label: str | int,  # The explained class
+    rng: np.random.Generator,  # Seeded by the image
+    masks: int = 1000,  # Masked images
+    cells: int = 7,  # Of a mask, in each direction
+    keep: float = .5,  # Share of the cells that are visible
+) -> np.ndarray:  # Signed map, (h, w)
     "Expected score given that a pixel is visible (arXiv 1806.07421), less the mean score."
-    return _when_visible(image, _soft_masks(image.shape[:2], masks, cells, keep, rng), lambda some: score_images(classifier, some, label))
+    drawn = _soft_masks(image.shape[:2], masks, cells, keep, rng)
+    return _when_visible(image, drawn, lambda some: score_images(classifier, some, label))
 
 # %% ../../nbs/6_judging/05_baseline_maps.ipynb #7277021a
-def relax(classifier, image, label, rng, masks=1000, cells=7, keep=.5) -> np.ndarray:
+def relax(
+    classifier: EmbeddingClassifier,  # The whole pipeline
+    image: np.ndarray,  # At the network's resolution, (h, w, 3) uint8
+    label: str | int,  # The explained class
+    rng: np.random.Generator,  # Seeded by the image
+    masks: int = 1000,  # Masked images
+    cells: int = 7,  # Of a mask, in each direction
+    keep: float = .5,  # Share of the cells that are visible
+) -> np.ndarray:  # Signed map, (h, w)
     "Expected similarity to the full embedding given that a pixel is visible (arXiv 2112.10161), less the mean."
     whole = embed_altered(classifier.backbone, [image])
-
-    def alike(some): return similarity(embed_altered(classifier.backbone, some), whole)
-    return _when_visible(image, _soft_masks(image.shape[:2], masks, cells, keep, rng), alike)
+    drawn = _soft_masks(image.shape[:2], masks, cells, keep, rng)
+    return _when_visible(image, drawn, lambda some: similarity(embed_altered(classifier.backbone, some), whole))
 
 # %% ../../nbs/6_judging/05_baseline_maps.ipynb #d40de553
-BASELINES = {"mean activation": mean_activation, "centre prior": centre_prior, "edges": edges, "random map": random_map,
-             "occlusion": occlusion, "LIME on superpixels": lime_superpixels, "RISE": rise, "RELAX": relax}
+BASELINES = {
+    "mean activation": mean_activation,
+    "centre prior": centre_prior,
+    "edges": edges,
+    "random map": random_map,
+    "occlusion": occlusion,
+    "LIME on superpixels": lime_superpixels,
+    "RISE": rise,
+    "RELAX": relax,
+}
 COSTLY = "occlusion", "LIME on superpixels", "RISE", "RELAX"  # hundreds of forward passes for one map
 
 
@@ -169,31 +266,45 @@ class Baseline:
     ):
         if isinstance(baseline, str) and baseline not in BASELINES:
             raise ValueError(f"baseline={baseline!r}: choose {', '.join(map(repr, BASELINES))}, or pass a function.")
-        self.classifier, self.baseline, self.random_state, self.options = classifier, baseline, random_state, options
+        self.classifier = classifier
+        self.baseline = baseline
+        self.random_state = random_state
+        self.options = options
 
     def replace(self, **changes) -> "Baseline":
-        "Another one with something changed."
-        return Baseline(**(dict(classifier=self.classifier, baseline=self.baseline, random_state=self.random_state) | self.options | changes))
+        "Another one with something changed: `classifier`, `baseline`, `random_state` or one of its options."
+        own = dict(classifier=self.classifier, baseline=self.baseline, random_state=self.random_state)
+        return Baseline(**(own | self.options | changes))
 
-    def __call__(self, image, label=None) -> MapResult:
-        "Maps of one image; by default for the predicted class."
-        image, c = open_image(image, bits=self.classifier.backbone.bits), self.classifier
-        if label is None: label = c.head_.predict(c.backbone.embed([image], progress=False))[0]
+    def __call__(
+        self,
+        image: str | Path | np.ndarray | Image.Image,  # To make a map of
+        label: str | int | None = None,  # The explained class; default the predicted one
+    ) -> MapResult:  # Maps of the image's size
+        "Maps of one image, and what they cost."
+        classifier = self.classifier
+        image = open_image(image, bits=classifier.backbone.bits)
+        if label is None: label = classifier.head_.predict(classifier.backbone.embed([image], progress=False))[0]
         rng = np.random.default_rng([self.random_state, zlib.crc32(image.tobytes())])
         make = BASELINES[self.baseline] if isinstance(self.baseline, str) else self.baseline
-        with count_passes(c.backbone) as cost: maps = make(c, to_input_resolution(image, c.backbone), label, rng, **self.options)
-        maps = maps if isinstance(maps, dict) else {"combined": maps}
-        return MapResult({layer: resize(np.asarray(m, np.float32), image.shape[:2]) for layer, m in maps.items()}, label, cost)
+        with count_passes(classifier.backbone) as cost:
+            maps = make(classifier, to_input_resolution(image, classifier.backbone), label, rng, **self.options)
+        if not isinstance(maps, dict): maps = {"combined": maps}
+        maps = {layer: resize(np.asarray(m, np.float32), image.shape[:2]) for layer, m in maps.items()}
+        return MapResult(maps, label, cost)
 
     def __repr__(self):
         name = self.baseline if isinstance(self.baseline, str) else self.baseline.__name__
-        return f"Baseline: {name}, " + "".join(f"{key} {value}, " for key, value in self.options.items()) + f"seed {self.random_state}"
+        options = "".join(f"{key} {value}, " for key, value in self.options.items())
+        return f"Baseline: {name}, {options}seed {self.random_state}"
 
 # %% ../../nbs/6_judging/05_baseline_maps.ipynb #056d2f2f
 def baselines(
     explainer: Explainer,  # Whose classifier they share, and whose features are drawn at random
     seed: int = 0,  # Of everything random
-) -> dict:  # {name: Baseline or Explainer}, for `compare`
+) -> dict[str, MapMaker]:  # {name: Baseline or Explainer}, for `compare`
     "All that an explainer must beat: the maps of BASELINES, and itself with random features."
-    controls = {"random features": random_control(explainer, "all"), "random selected features": random_control(explainer, "selected")}
-    return {name: Baseline(explainer.classifier, name, seed) for name in BASELINES} | controls
+    found = {name: Baseline(explainer.classifier, name, seed) for name in BASELINES}
+    found["random features"] = random_control(explainer, "all")
+    found["random selected features"] = random_control(explainer, "selected")
+    return found

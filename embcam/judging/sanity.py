@@ -69,7 +69,7 @@ def shuffled_labels(
     other = EmbeddingClassifier.from_fitted(c.backbone, head, c.selected_, c.background_, labels, c.classes_)
     return explainer.replace(classifier=other)
 
-# %% ../../nbs/6_judging/06_sanity.ipynb #d7848e92
+# %% ../../nbs/6_judging/06_sanity.ipynb #09f530cd
 def _over_maximum(m: np.ndarray) -> np.ndarray:
     "A map over its largest absolute value; an empty one as it is."
     return m/np.abs(m).max() if m.any() else m
@@ -91,7 +91,7 @@ def map_similarity(
         ssim=float(structural_similarity(a, b, data_range=2, win_size=window)),
         change=float(np.linalg.norm(a - b)/longer) if longer else 0.)
 
-# %% ../../nbs/6_judging/06_sanity.ipynb #ee78b4ee
+# %% ../../nbs/6_judging/06_sanity.ipynb #0bd656ba
 @dataclass(frozen=True, eq=False)
 class _Trial:
     "A changed explainer or a changed image, and what it is called."
@@ -130,7 +130,7 @@ def randomization_test(
     seed: int = 0,  # Of new weights and labels
     progress: bool = True,  # Show a progress bar
 ) -> pd.DataFrame:  # Columns: image, check, layer, spearman, ssim, change
-    "Does the map change when backbone, head or features are replaced by random ones? See 'unrelated image' beside it. ValueError for fewer than two."
+    "Does the map change when backbone, head or features are random? Compare with 'unrelated image'. ValueError for fewer than two."
     if len(images) < 2: raise ValueError(f"{len(images)} image: two or more are needed, to see what unrelated ones have in common.")
     others = {f"random down to {layer}": other for layer, other in randomised_layers(explainer, seed).items()}
     others["shuffled labels"] = shuffled_labels(explainer, seed)

@@ -7,16 +7,29 @@ __all__ = ['SettingsGrid']
 
 # %% ../../nbs/6_judging/07_settings.ipynb #26b11a33
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from fastcore.basics import patch
+from PIL import Image
 
 from ..explanation import Explainer
-from ..explanation.builders import Case, as_builder
+from ..explanation.builders import Case, TargetBuilder, as_builder
 from .cost import MapResult, count_passes
-from ..maps import GRADIENT_METHODS, LayerMaps
+from ..maps import GRADIENT_METHODS, LayerMaps, Target
 from ..maps.cam import left_out_layers, vector_maps
+from ..ranking import Ranking
 
 # %% ../../nbs/6_judging/07_settings.ipynb #762a17c0
+@dataclass(frozen=True, eq=False)
+class _Setting:
+    "A point of the grid, but for the method."
+    builder: TargetBuilder  # The target
+    top: int  # How many features are kept
+    shown: str  # The same in words: "K" for all of them
+
+# %% ../../nbs/6_judging/07_settings.ipynb #2da55aa4
 class SettingsGrid:
     "Every target with every number of top features and every CAM method, from one forward pass."
 
@@ -29,33 +42,62 @@ class SettingsGrid:
     ):
         if unknown := [method for method in methods if method not in GRADIENT_METHODS]:
             raise ValueError(f"method={unknown[0]!r}: a grid knows {', '.join(map(repr, GRADIENT_METHODS))}.")
-        self.explainer, self.classifier, self.methods = explainer, explainer.classifier, tuple(methods)
-        own = len(self.classifier.selected_)
-        self.settings = [(as_builder(target), own if top is None else top, "K" if top is None else str(top))
-                         for target in targets for top in dict.fromkeys(tops) if top is None or top < own]
+        self.explainer = explainer
+        self.classifier = explainer.classifier
+        self.methods = tuple(methods)
+        k = len(self.classifier.selected_)
+        counts = [(k, "K") if top is None else (top, str(top)) for top in dict.fromkeys(tops) if top is None or top < k]
+        self.settings = [_Setting(as_builder(target), *count) for target in targets for count in counts]
 
-    def variants(self, image, label=None) -> Iterator[tuple]:
-        "Pairs (settings, MapResult), one after the other; each has the cost of the whole grid."
-        with count_passes(self.classifier.backbone) as cost:
-            trace = self.classifier.backbone.trace(image)
-            ranking = self.explainer.rank(trace.embedding, label)
-            targets = self._targets(trace.embedding, ranking)
-            vectors, origins = np.stack([t.gradient(trace.embedding) for t in targets]), [getattr(t, "origin", None) for t in targets]
-            grids = vector_maps(trace, vectors, self.methods, origins)
-        for method, layers in grids.items():
-            for i, (builder, _, top) in enumerate(self.settings):
-                toward = {layer: grid[i].cpu().numpy() for layer, grid in layers.items()}
-                maps = LayerMaps(toward, {layer: -m for layer, m in toward.items()}, trace.frame, None, left_out_layers(method, toward))
-                yield dict(target=builder.name, top=top, method=method), MapResult(dict(maps), ranking.label, cost)
+    def __call__(
+        self,
+        image: str | Path | np.ndarray | Image.Image,  # To explain
+        label: str | int | None = None,  # The explained class; default the predicted one
+    ) -> dict[str, MapResult]:  # {settings in words: maps}
+        "All maps of one image."
+        found = {}
+        for setting, result in self.variants(image, label):
+            found[f"{setting['target']}, top {setting['top']}, {setting['method']}"] = result
+        return found
 
-    def _targets(self, e: np.ndarray, ranking) -> list:
-        "Every target, built."
-        head, seed = self.classifier.head_, self.explainer.random_state
-        ranked = {id(builder): builder.rank(ranking, e, head, seed, self.explainer.samples) for builder in {id(s): s for s, *_ in self.settings}.values()}
-        return [builder.build(Case(e, ranked[id(builder)], top, head), seed) for builder, top, _ in self.settings]
+    def __repr__(self):
+        targets = dict.fromkeys(setting.builder.name for setting in self.settings)
+        return f"SettingsGrid of {len(self.settings)*len(self.methods)}: {', '.join(targets)}; {', '.join(self.methods)}"
 
-    def __call__(self, image, label=None) -> dict:
-        "{settings in words: MapResult}"
-        return {", ".join((s["target"], f"top {s['top']}", s["method"])): found for s, found in self.variants(image, label)}
+# %% ../../nbs/6_judging/07_settings.ipynb #033316d8
+@patch
+def _targets(
+    self: SettingsGrid,
+    embedding: np.ndarray,  # (D,)
+    ranking: Ranking,  # Of the explainer
+) -> list[Target]:  # One for each setting
+    "Every target, built; a builder that needs more of the ranking asks once."
+    head = self.classifier.head_
+    seed = self.explainer.random_state
+    ranked = {}
+    for builder in [setting.builder for setting in self.settings]:
+        if id(builder) not in ranked: ranked[id(builder)] = builder.rank(ranking, embedding, head, seed, self.explainer.samples)
+    return [setting.builder.build(Case(embedding, ranked[id(setting.builder)], setting.top, head), seed) for setting in self.settings]
 
-    def __repr__(self): return f"SettingsGrid of {len(self.settings)*len(self.methods)}: {', '.join(dict.fromkeys(s.name for s, *_ in self.settings))}; {', '.join(self.methods)}"
+# %% ../../nbs/6_judging/07_settings.ipynb #9e158b2b
+@patch
+def variants(
+    self: SettingsGrid,
+    image: str | Path | np.ndarray | Image.Image,  # To explain
+    label: str | int | None = None,  # The explained class; default the predicted one
+) -> Iterator[tuple[dict, MapResult]]:  # ({"target", "top", "method"}, maps)
+    "The maps of all settings, one after the other; each has the cost of the whole grid."
+    with count_passes(self.classifier.backbone) as cost:
+        trace = self.classifier.backbone.trace(image)
+        ranking = self.explainer.rank(trace.embedding, label)
+        targets = self._targets(trace.embedding, ranking)
+        vectors = np.stack([target.gradient(trace.embedding) for target in targets])
+        origins = [getattr(target, "origin", None) for target in targets]
+        grids = vector_maps(trace, vectors, self.methods, origins)
+    for method, layers in grids.items():
+        for i, setting in enumerate(self.settings):
+            toward = {layer: grid[i].cpu().numpy() for layer, grid in layers.items()}
+            against = {layer: -m for layer, m in toward.items()}
+            maps = LayerMaps(toward, against, trace.frame, None, left_out_layers(method, toward))
+            about = dict(target=setting.builder.name, top=setting.shown, method=method)
+            yield about, MapResult(dict(maps), ranking.label, cost)
