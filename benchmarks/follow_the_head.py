@@ -18,7 +18,7 @@ from embcam import Backbone, EmbeddingClassifier, Explainer, load_folder, make_l
 from embcam.drawing import show_map
 from embcam.figure import new_figure
 from embcam.judging import MASK_METRICS, bootstrap, grid_pointing, random_control, run_explainer, split_by_hash
-from embcam.judging.pointing import _at_double_size, _confident, _make_mosaic
+from embcam.judging.pointing import at_double_size, confident_images, make_mosaic
 from embcam.model import HEADS, auc_roc
 
 METRICS = ("pixel_auc", "pointing_game_15", "mass_accuracy", "average_precision")
@@ -32,14 +32,14 @@ def explainers(clf, samples):
 
 def picture(clf, test, path):
     "One mosaic asked for each of its classes, by focus; opacity follows the square root of the map."
-    confident, side = _confident(clf, test), clf.backbone.size
-    mosaic = _make_mosaic([test.images[found[0]] for found in confident.values()], side)
+    confident, side = confident_images(clf, test), clf.backbone.size
+    mosaic = make_mosaic([test.images[found[0]] for found in confident.values()], side)
     figure = new_figure(figsize=(2.1*(1 + len(confident)), 2.5))
     axes = figure.subplots(1, 1 + len(confident), squeeze=False)
     for row, method in zip(axes, ("focus",)):
         row[0].imshow(mosaic), row[0].set_title("four boards, one image", fontsize=9)
         row[0].set(xticks=[], yticks=[])
-        explain = _at_double_size(Explainer(clf, method=method))
+        explain = at_double_size(Explainer(clf, method=method))
         for q, (ax, label) in enumerate(zip(row[1:], confident)):
             show_map(mosaic, explain(mosaic, label=label).maps["combined"]**.5, ax, f"where is \"{label}\"?")
             r, c = divmod(q, 2)

@@ -612,7 +612,9 @@ def evaluate(args: argparse.Namespace) -> None:
     print(found.summary()["mean"].unstack("metric")[list(metrics)].round(3).to_string())
     try: game = grid_pointing(rows["embcam's default"], images, n=5, seed=args.seed)
     except ValueError as error: print(f"no grid pointing game: {error}")
-    else: print(f"grid pointing game, embcam's default: {game['share'].mean():.3f}, where chance is 0.25")
+    else:
+        chance = 1/game.groupby("mosaic").size().iloc[0]  # one over the number of images shown
+        print(f"grid pointing game, embcam's default: {game['share'].mean():.3f}, where chance is {chance:.2f}")
     print(f"open {args.out}/index.html")
 
 # %% ../nbs/cli.ipynb #f799ce6a
