@@ -17,9 +17,15 @@ from torch.nn.functional import cosine_similarity
 # %% ../../nbs/4_maps/01_targets.ipynb #aacb2e27
 class Target(Protocol):
     "What is differentiated; callable on the network's output too, as the grad-cam package wants it."
-    def value(self, e: np.ndarray) -> float: ...
-    def gradient(self, e: np.ndarray) -> np.ndarray: ...  # v, (D,)
-    def why_empty(self, e: np.ndarray) -> str | None: ...
+    def value(self, e: np.ndarray) -> float:
+        "The target at an embedding e, (D,)."
+
+    def gradient(self, e: np.ndarray) -> np.ndarray:
+        "v, its gradient there, (D,)."
+
+    def why_empty(self, e: np.ndarray) -> str | None:
+        "Why no map can show anything, in words; None if it can."
+
     def __call__(self, output: Tensor) -> Tensor: ...
 
 # %% ../../nbs/4_maps/01_targets.ipynb #6673721f
@@ -29,7 +35,9 @@ class LinearTarget:
     weights: np.ndarray  # w, (D,)
     origin: np.ndarray | None = None  # Where the contributions of cells are counted from, (D,), such as the training mean; default zero
 
-    def value(self, e: np.ndarray) -> float: return float(np.asarray(e, float) @ np.asarray(self.weights, float))
+    def value(self, e: np.ndarray) -> float:
+        "w·e."
+        return float(np.asarray(e, float) @ np.asarray(self.weights, float))
 
     def gradient(self, e: np.ndarray) -> np.ndarray:
         "v = w, (D,). ValueError for weights of another length, or not finite."
@@ -38,8 +46,13 @@ class LinearTarget:
         if not np.isfinite(w).all(): raise ValueError("The target's weights hold NaN or infinite values.")
         return w
 
-    def why_empty(self, e: np.ndarray) -> str | None: return None if np.any(self.weights) else "all weights are zero"
-    def __call__(self, output: Tensor) -> Tensor: return output @ torch.as_tensor(self.weights, dtype=output.dtype, device=output.device)
+    def why_empty(self, e: np.ndarray) -> str | None:
+        "All weights are zero, or None."
+        return None if np.any(self.weights) else "all weights are zero"
+
+    def __call__(self, output: Tensor) -> Tensor:
+        return output @ torch.as_tensor(self.weights, dtype=output.dtype, device=output.device)
+
     def __repr__(self): return "weighted sum"
 
 # %% ../../nbs/4_maps/01_targets.ipynb #284d633d
@@ -62,7 +75,9 @@ class CosineTarget:
     "Cosine similarity of the embedding to a constant reference (paper, section 2)."
     reference: np.ndarray  # r, (D,)
 
-    def value(self, e: np.ndarray) -> float: return _across(e, self.reference)[1]
+    def value(self, e: np.ndarray) -> float:
+        "cos(e, r); zero where either is zero."
+        return _across(e, self.reference)[1]
 
     def gradient(self, e: np.ndarray) -> np.ndarray:
         "v = d cos(e, r)/de, (D,); zero where e and r are parallel or either is zero."
@@ -70,6 +85,7 @@ class CosineTarget:
         return np.zeros_like(across) if np.linalg.norm(across) < _PARALLEL else across/np.linalg.norm(e)
 
     def why_empty(self, e: np.ndarray) -> str | None:
+        "Which of e and r is zero, or that they are parallel; else None."
         if not np.any(e): return "the embedding is zero"
         if not np.any(self.reference): return "the reference is zero: no top-ranked feature is present"
         return None if np.any(self.gradient(e)) else "the reference has the embedding's own direction"
@@ -82,8 +98,17 @@ class CosineTarget:
 # %% ../../nbs/4_maps/01_targets.ipynb #e0862c12
 class EnergyTarget:
     "The squared length of the embedding, |e|²: everything that the network found; no classifier is involved."
-    def value(self, e: np.ndarray) -> float: return float(np.asarray(e, float) @ np.asarray(e, float))
-    def gradient(self, e: np.ndarray) -> np.ndarray: return 2*np.asarray(e, float)
-    def why_empty(self, e: np.ndarray) -> str | None: return None if np.any(e) else "the embedding is zero"
+    def value(self, e: np.ndarray) -> float:
+        "|e|²."
+        return float(np.asarray(e, float) @ np.asarray(e, float))
+
+    def gradient(self, e: np.ndarray) -> np.ndarray:
+        "2e, (D,)."
+        return 2*np.asarray(e, float)
+
+    def why_empty(self, e: np.ndarray) -> str | None:
+        "The embedding is zero, or None."
+        return None if np.any(e) else "the embedding is zero"
+
     def __call__(self, output: Tensor) -> Tensor: return (output*output).sum(-1)
     def __repr__(self): return "|e|²"
