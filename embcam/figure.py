@@ -27,12 +27,16 @@ def _figure_class() -> type:
     "The class of embcam's figures."
     from matplotlib.figure import Figure
     from matplotlib.text import Text
+    from matplotlib.ticker import LogFormatter
 
     class _OwnFigure(Figure):
         def _repr_jpeg_(self) -> bytes: return figure_jpeg(self)
 
         def draw(self, renderer):
             for text in self.findobj(Text): text.set_parse_math(False)
+            for axis in [axis for ax in self.axes for axis in (ax.xaxis, ax.yaxis)]:
+                if isinstance(axis.get_major_formatter(), LogFormatter):  # writes its powers of ten as formulas
+                    for label in axis.get_ticklabels(which="both"): label.set_parse_math(True)
             super().draw(renderer)
 
     return _OwnFigure
