@@ -24,33 +24,44 @@ from ..images import resize
 from ..images.pixels import SUFFIXES
 
 # %% ../../nbs/5_explanation/06_saving.ipynb #d23f87b3
-def _plain(value):
-    "A class as JSON knows it: numbers, strings, booleans."
+def _plain(value: object) -> str | int | float | bool | None:
+    "A class as JSON knows it."
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 # %% ../../nbs/5_explanation/06_saving.ipynb #c0a8f580
 def _trust_record(trust: Trust) -> dict:
     "The numbers of trust."
+    record = dict(margin=trust.margin, distance=trust.distance, percentile=trust.percentile, likeness=trust.likeness)
     s = trust.stability
-    often = None if s is None else {str(f): dict(share=float(p), low=float(a), high=float(b)) for f, p, a, b in zip(s.features, s.share, s.low, s.high)}
-    return dict(margin=trust.margin, distance=trust.distance, percentile=trust.percentile, likeness=trust.likeness, overlap=None if s is None else s.overlap,
-                k=None if s is None else s.k, in_top=often)
+    if s is None: return record | dict(overlap=None, k=None, in_top=None)
+    often = {str(feature): dict(share=float(share), low=float(low), high=float(high))
+             for feature, share, low, high in zip(s.features, s.share, s.low, s.high)}
+    return record | dict(overlap=s.overlap, k=s.k, in_top=often)
+
+
+def _ranking_record(ex: Explanation) -> list[dict]:
+    "A row for each feature: its weight, its value in the image, whether it is absent, whether it was kept."
+    r = ex.ranking
+    if r is None: return []
+    name = ex.explainer.classifier.backbone.feature_name
+    absent = np.zeros(len(r), bool) if r.absent is None else r.absent
+    kept = np.isin(r.features, ex.top)
+    rows = [dict(feature=int(f), name=name(int(f)), weight=float(weight), value=float(ex.embedding[f]), absent=bool(gone), top=bool(top))
+            for f, weight, gone, top in zip(r.features, r.weights, absent, kept)]
+    if r.effects is not None:
+        for row, effect in zip(rows, r.effects): row["effect"] = float(effect)
+    return rows
 
 # %% ../../nbs/5_explanation/06_saving.ipynb #5355e192
 @patch
-def to_dict(
-    self: Explanation,  # To describe
-) -> dict:  # Plain numbers and strings, for JSON and for the page
-    "The numbers of an explanation, trust included."
-    r, names = self.ranking, self.explainer.classifier.backbone.feature_name
+def to_dict(self: Explanation) -> dict:
+    "The numbers of an explanation, trust included: plain numbers and strings, for JSON and for the page."
     trust = _trust_record(self.trust)
-    absent = np.zeros(0 if r is None else len(r), bool) if r is None or r.absent is None else r.absent
-    rows = [] if r is None else [dict(feature=int(f), name=names(int(f)), weight=float(w), value=float(self.embedding[f]), absent=bool(gone), top=bool(kept))
-                                 for f, w, gone, kept in zip(r.features, r.weights, absent, np.isin(r.features, self.top))]
-    for row, effect in zip(rows, () if r is None or r.effects is None else r.effects): row["effect"] = float(effect)
-    return dict(name=self.name, prediction=_plain(self.prediction), probabilities={str(c): p for c, p in self.probabilities.items()}, label=_plain(self.label),
-                versus=_plain(self.versus), target=self.target_name, method=self.method, similarity=self.similarity, evidence=self.evidence, trust=trust, notes=self.notes(),
-                limits=self.maps.limits, settings=self.settings, ranked_by=None if r is None else r.name, ranking=rows or None)
+    return dict(
+        name=self.name, prediction=_plain(self.prediction), probabilities={str(c): p for c, p in self.probabilities.items()},
+        label=_plain(self.label), versus=_plain(self.versus), target=self.target_name, method=self.method,
+        similarity=self.similarity, evidence=self.evidence, trust=trust, notes=self.notes(), limits=self.maps.limits,
+        settings=self.settings, ranked_by=None if self.ranking is None else self.ranking.name, ranking=_ranking_record(self) or None)
 
 # %% ../../nbs/5_explanation/06_saving.ipynb #de1b7f40
 def folder_name(
@@ -63,17 +74,48 @@ def folder_name(
     return safe.encode()[:80].decode(errors="ignore") + "-" + hashlib.sha256(name.encode()).hexdigest()[:8]
 
 # %% ../../nbs/5_explanation/06_saving.ipynb #a85f6f99
-def _panels(ex: Explanation, side: int) -> dict:
+def _panels(ex: Explanation, side: int) -> dict[str, np.ndarray]:
     "{name: image with a map over it}, of every layer and, for signed targets, of what speaks for and against."
     maps = ex.maps.limited(side)
     image = resize(ex.image, maps["combined"].shape)
     drawn = {layer: overlay(image, m) for layer, m in maps.items()}
-    return drawn if ex.similarity is not None else drawn | {"for-and-against": overlay(image, maps.signed["combined"], signed=True)}
+    if ex.similarity is not None: return drawn
+    return drawn | {"for-and-against": overlay(image, maps.signed["combined"], signed=True)}
+
+
+def _caption(ex: Explanation, panel: str) -> str:
+    "What a panel shows, in words."
+    if panel == "for-and-against": return f"{panel}: red speaks for, blue against"
+    why = ex.why_empty(panel)
+    return f"{panel}: no evidence, {why}" if why else f"{panel}: evidence {ex.evidence[panel]:.2f}"
+
+# %% ../../nbs/5_explanation/06_saving.ipynb #640fed65
+@patch
+def save(
+    self: Explanation,
+    out: str | Path,  # Folder to write into
+    overwrite: bool = False,  # Replace an earlier folder of the same name
+    side: int = 1024,  # Largest side of written images, pixels
+) -> Path:  # The explanation's folder
+    "Write figure, maps, numbers and page to `out/<name>/`, whole or not at all; FileExistsError where it exists."
+    path = Path(out)/folder_name(self.name)
+    record, panels = self.to_dict(), _panels(self, side)
+    with atomic_folder(path, overwrite, "explanation") as part:
+        for layer, drawn in panels.items(): Image.fromarray(drawn).save(part/f"{layer}.png")
+        self.show().savefig(part/"figure.png", dpi=120, bbox_inches="tight")
+        captioned = {"image": resize(self.image, panels["combined"].shape[:2])}
+        captioned |= {_caption(self, panel): drawn for panel, drawn in panels.items()}
+        (part/"index.html").write_text(explanation_page(record, captioned), encoding="utf-8")
+        (part/"explanation.json").write_text(json.dumps(record, ensure_ascii=False, indent=1), encoding="utf-8")
+    return path
 
 # %% ../../nbs/5_explanation/06_saving.ipynb #95501a7f
 @patch
-def thumbnail(self: Explanation, side: int = 240) -> np.ndarray:
-    "The image under its combined map, its largest side at most so many pixels, (h, w, 3) uint8."
+def thumbnail(
+    self: Explanation,
+    side: int = 240,  # Largest side, pixels
+) -> np.ndarray:  # (h, w, 3) uint8
+    "The image under its combined map, small."
     combined = self.maps.limited(side)["combined"]
     return overlay(resize(self.image, combined.shape), combined)
 
@@ -81,26 +123,6 @@ def thumbnail(self: Explanation, side: int = 240) -> np.ndarray:
 def index_entry(
     ex: Explanation,  # That was saved
     folder: Path,  # Where
-) -> dict:  # caption, link and image, for `report.index_page`
+) -> dict:  # caption, link and image, for `embcam.drawing.pages.index_page`
     "What an index shows of an explanation."
     return dict(caption=f"{ex.name}: {ex.summary}", link=f"{folder.name}/index.html", image=ex.thumbnail())
-
-# %% ../../nbs/5_explanation/06_saving.ipynb #640fed65
-@patch
-def save(
-    self: Explanation,  # To write
-    out: str | Path,  # Folder to write into
-    overwrite: bool = False,  # Replace an earlier folder of the same name
-    side: int = 1024,  # Largest side of written images, pixels
-) -> Path:  # The explanation's folder
-    "Write figure, maps, numbers and page to `out/<name>/`, whole or not at all."
-    path, record, panels = Path(out)/folder_name(self.name), self.to_dict(), _panels(self, side)
-    with atomic_folder(path, overwrite, "explanation") as part:
-        for layer, drawn in panels.items(): Image.fromarray(drawn).save(part/f"{layer}.png")
-        self.show().savefig(part/"figure.png", dpi=120, bbox_inches="tight")
-        shows = {layer: f"no evidence, {why}" if (why := self.why_empty(layer)) else f"evidence {self.evidence[layer]:.2f}" for layer in self.maps}
-        shows["for-and-against"] = "red speaks for, blue against"
-        captioned = {"image": resize(self.image, panels["combined"].shape[:2])} | {f"{layer}: {shows[layer]}": drawn for layer, drawn in panels.items()}
-        (part/"index.html").write_text(explanation_page(record, captioned), encoding="utf-8")
-        (part/"explanation.json").write_text(json.dumps(record, ensure_ascii=False, indent=1), encoding="utf-8")
-    return path
