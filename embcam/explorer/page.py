@@ -59,7 +59,7 @@ class Page:
         self.save_html = Button(description="Save as page", icon="file")
         style = (files("embcam")/"static"/"explorer.css").read_text(encoding="utf-8")
         about = f"{backbone.arch}, {backbone.weights} (sha256 {backbone.weights_hash[:12]}), {classifier.head_.name} on {k} features"
-        self.say("head", HTML_PARTS.head((style, "embcam", about)))
+        self.say("head", HTML_PARTS.head(style, "embcam", about))
 
     def say(self, name: str, html: str) -> None:
         "Write one of _TEXTS."
