@@ -28,7 +28,8 @@ def head(estimator, labels=THREE): return Head(estimator.fit(E[:, SELECTED], lab
 
 
 FOREST = head(RandomForestClassifier(30, random_state=0))
-LINEAR = {"logistic": LogisticRegression(), "scaled": make_pipeline(StandardScaler(), LogisticRegression(C=.1)), "pca": make_pipeline(PCA(3), LinearSVC()),
+LINEAR = {"logistic": LogisticRegression(), "scaled": make_pipeline(StandardScaler(), LogisticRegression(C=.1)),
+          "pca": make_pipeline(PCA(3), LinearSVC()),
           "lda": LinearDiscriminantAnalysis(), "ridge": RidgeClassifier(), "search": GridSearchCV(LogisticRegression(), {"C": [.1, 1]})}
 
 
@@ -50,7 +51,8 @@ def test_more_images_than_features(): assert feature_count("sqrt", 10_000, 40) =
 
 
 @pytest.mark.parametrize("embeddings, labels, message", [
-    (E, np.zeros(150), "All 150 images are of one class"), (E, [1] + [0]*149, "has one training image"), (np.ones((150, 3)), TWO, "embeddings are equal"),
+    (E, np.zeros(150), "All 150 images are of one class"), (E, [1] + [0]*149, "has one training image"),
+    (np.ones((150, 3)), TWO, "embeddings are equal"),
     (np.where(E > 2, np.nan, E), TWO, "NaN"), (np.where(E > 2, np.inf, E), TWO, "infinity")])
 def test_selection_refuses(embeddings, labels, message):
     with pytest.raises(ValueError, match=message): select_features(embeddings, labels)
@@ -95,7 +97,8 @@ def test_plot_names_and_hatches():
 def test_absent_features():
     background = np.tile(np.arange(1., 101)[:, None], (1, 4))
     assert absent_features(np.array([90., 10, 0, 26]), background, np.arange(4)).tolist() == [False, True, True, False]
-    assert absent_features(np.array([1.]), np.array([[1.], [-200], [0], [0]]), np.array([0])).all()  # near zero beside the largest absolute value
+    background = np.array([[1.], [-200], [0], [0]])
+    assert absent_features(np.array([1.]), background, np.array([0])).all()  # near zero beside the largest absolute value
 
 
 @pytest.mark.parametrize("name", LINEAR)
@@ -130,9 +133,11 @@ def test_exact_versus_is_the_difference_of_two_margins():
 @pytest.mark.parametrize("name", ["surrogate", "lime", "shap", "permutation"])
 def test_versus_is_the_difference_of_two_rankings(name):
     if name == "shap": pytest.importorskip("shap")
-    one, two, both = (rank_features(E[0], FOREST, label, name, versus=versus) for label, versus in (("low", None), ("high", None), ("low", "high")))
+    questions = ("low", None), ("high", None), ("low", "high")
+    one, two, both = (rank_features(E[0], FOREST, label, name, versus=versus) for label, versus in questions)
     sort = np.argsort
-    np.testing.assert_allclose(both.weights[sort(both.features)], one.weights[sort(one.features)] - two.weights[sort(two.features)], atol=1e-9)
+    np.testing.assert_allclose(both.weights[sort(both.features)], one.weights[sort(one.features)] - two.weights[sort(two.features)],
+                               atol=1e-9)
 
 
 def test_auto_takes_what_suits_the_head():
@@ -190,12 +195,14 @@ def test_a_callable_ranks():
     def by_value(embedding, head, label, seed=0, scale=1): return scale*head.values(embedding)[0]
     r = rank_features(E[0], FOREST, ranking=by_value, scale=-2)
     assert r.name == "by_value" and (r.weights == in_order(-2*FOREST.values(E[0])[0], r)).all()
-    with pytest.raises(TypeError, match="by_value has no option 'scales': choose scale."): rank_features(E[0], FOREST, ranking=by_value, scales=1)
+    with pytest.raises(TypeError, match="by_value has no option 'scales': choose scale."):
+        rank_features(E[0], FOREST, ranking=by_value, scales=1)
 
 
 @pytest.mark.parametrize("bad", [np.ones(3), np.ones((1, 5)), np.full(5, np.nan), np.full(5, np.inf), 1.])
 def test_callables_that_return_nonsense(bad):
-    with pytest.raises(ValueError, match="for 5 features, or some that are not finite"): rank_features(E[0], FOREST, ranking=lambda *args, seed: bad)
+    with pytest.raises(ValueError, match="for 5 features, or some that are not finite"):
+        rank_features(E[0], FOREST, ranking=lambda *args, seed: bad)
     ranking = rank_features(E[0], FOREST, ranking="importances")
     with pytest.raises(ValueError, match="for 5 features"): add_effects(ranking, E[0], FOREST, lambda *args, seed: bad)
 
@@ -219,7 +226,8 @@ def test_options_of_lime_are_known():
 
 # the range of the training values
 
-LOGS = {"logs": make_pipeline(FunctionTransformer(np.log1p), LogisticRegression()), "roots": make_pipeline(FunctionTransformer(np.sqrt), StandardScaler(), SVC())}
+LOGS = {"logs": make_pipeline(FunctionTransformer(np.log1p), LogisticRegression()),
+        "roots": make_pipeline(FunctionTransformer(np.sqrt), StandardScaler(), SVC())}
 
 
 @pytest.mark.parametrize("labels", [TWO, THREE], ids=["two", "three"])
@@ -242,7 +250,8 @@ def test_no_draw_leaves_the_range(name, labels):
 
     w, beyond = Head(Watched(), SELECTED, E, labels), np.where(np.arange(14) == 7, 9, E[0])  # feature 7 lies above its range
     low, high = np.minimum(h.training.min(0), beyond[SELECTED]), np.maximum(h.training.max(0), beyond[SELECTED])
-    for ask in RANKINGS["surrogate"], RANKINGS["lime"], RANKINGS["permutation"], EFFECTS["surrogate"], EFFECTS["lime"], EFFECTS["difference"], EFFECTS["gradient"]:
+    rankings = [RANKINGS[name] for name in ("surrogate", "lime", "permutation")]
+    for ask in [*rankings, *(EFFECTS[name] for name in ("surrogate", "lime", "difference", "gradient"))]:
         asked.clear()
         assert np.isfinite(ask(beyond, w, 0)).all() and all((v >= low).all() and (v <= high).all() for v in asked) and asked
     assert np.isfinite(rank_lime(beyond, w, 0, discretize_continuous=False, sample_around_instance=True)).all()
@@ -250,10 +259,12 @@ def test_no_draw_leaves_the_range(name, labels):
 
 def test_shap_stays_within_the_range():
     pytest.importorskip("shap")
-    assert np.isfinite(RANKINGS["shap"](E[0], head(LOGS["logs"]), 0)).all() and np.isfinite(EFFECTS["shap"](E[0], head(LOGS["roots"]), 0)).all()
+    assert np.isfinite(RANKINGS["shap"](E[0], head(LOGS["logs"]), 0)).all()
+    assert np.isfinite(EFFECTS["shap"](E[0], head(LOGS["roots"]), 0)).all()
 
 
-@pytest.mark.parametrize("options", [{}, dict(discretize_continuous=False), dict(discretizer="decile"), dict(discretize_continuous=False, sample_around_instance=True)], ids=str)
+@pytest.mark.parametrize("options", [{}, dict(discretize_continuous=False), dict(discretizer="decile"),
+                                     dict(discretize_continuous=False, sample_around_instance=True)], ids=str)
 def test_forests_keep_the_bits_of_lime(options):
     lime = pytest.importorskip("lime.lime_tabular")
     for h in FOREST, head(ExtraTreesClassifier(20, random_state=0)):
@@ -281,7 +292,8 @@ def test_constant_features_and_a_single_one(name):
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("ask", [RANKINGS["surrogate"], RANKINGS["lime"], RANKINGS["permutation"], EFFECTS["surrogate"], EFFECTS["difference"]])
+@pytest.mark.parametrize("ask", [RANKINGS["surrogate"], RANKINGS["lime"], RANKINGS["permutation"], EFFECTS["surrogate"],
+                                 EFFECTS["difference"]])
 def test_a_head_that_gives_nan_is_named(ask):
     class Broken(RandomForestClassifier):
         def predict_proba(self, values): return np.where(values[:, :1] > 1, np.nan, super().predict_proba(values))
@@ -290,7 +302,8 @@ def test_a_head_that_gives_nan_is_named(ask):
 
 def test_steps_end_at_the_range():
     h = head(make_pipeline(FunctionTransformer(np.square), LinearSVC()), TWO)
-    for edge in E.min(0), E.max(0): np.testing.assert_allclose(EFFECTS["gradient"](edge, h, 1), 2*edge[SELECTED]*h.estimator[1].coef_[0], atol=2e-3)
+    for edge in E.min(0), E.max(0):
+        np.testing.assert_allclose(EFFECTS["gradient"](edge, h, 1), 2*edge[SELECTED]*h.estimator[1].coef_[0], atol=2e-3)
 
 
 # effects
@@ -313,7 +326,8 @@ def test_step_functions_have_no_gradient(estimator):
 
 def test_effects_belong_to_their_ranking():
     h = head(LogisticRegression())
-    for name, source in ("exact", "exact"), ("surrogate", "surrogate"), ("lime", "lime"), ("permutation", "difference"), ("importances", "difference"):
+    sources = dict(exact="exact", surrogate="surrogate", lime="lime", permutation="difference", importances="difference")
+    for name, source in sources.items():
         r = rank_features(E[0], h, "high", name)
         np.testing.assert_array_equal(add_effects(r, E[0], h).effects, in_order(EFFECTS[source](E[0], h, h.index("high")), r))
 

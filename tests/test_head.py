@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
-from sklearn.ensemble import AdaBoostClassifier, ExtraTreesClassifier, GradientBoostingClassifier, HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.ensemble import (AdaBoostClassifier, ExtraTreesClassifier, GradientBoostingClassifier, HistGradientBoostingClassifier,
+                              RandomForestClassifier)
 from sklearn.feature_selection import SelectKBest
 from sklearn.gaussian_process import GaussianProcessClassifier
 from sklearn.linear_model import LogisticRegression, Perceptron, RidgeClassifier, SGDClassifier
@@ -35,24 +36,31 @@ def head(estimator, labels=THREE, selected=SELECTED):
 def scaled(*steps): return make_pipeline(StandardScaler(), *steps)
 
 
-LINEAR = [LogisticRegression(), LogisticRegression(fit_intercept=False), LinearSVC(), RidgeClassifier(), SGDClassifier(random_state=0), Perceptron(),
-          LinearDiscriminantAnalysis(), make_pipeline(LogisticRegression()), scaled(LogisticRegression()), make_pipeline(MinMaxScaler(), LinearSVC()),
-          scaled(PCA(4), LogisticRegression()), scaled(PCA(4, whiten=True), RidgeClassifier()), make_pipeline(SelectKBest(k=3), LinearDiscriminantAnalysis()),
-          Pipeline([("scaler", "passthrough"), ("head", LogisticRegression())]), scaled(make_pipeline(MinMaxScaler(), LogisticRegression())),
+LINEAR = [LogisticRegression(), LogisticRegression(fit_intercept=False), LinearSVC(), RidgeClassifier(), SGDClassifier(random_state=0),
+          Perceptron(),
+          LinearDiscriminantAnalysis(), make_pipeline(LogisticRegression()), scaled(LogisticRegression()),
+          make_pipeline(MinMaxScaler(), LinearSVC()),
+          scaled(PCA(4), LogisticRegression()), scaled(PCA(4, whiten=True), RidgeClassifier()),
+          make_pipeline(SelectKBest(k=3), LinearDiscriminantAnalysis()),
+          Pipeline([("scaler", "passthrough"), ("head", LogisticRegression())]),
+          scaled(make_pipeline(MinMaxScaler(), LogisticRegression())),
           GridSearchCV(scaled(LogisticRegression()), {"logisticregression__C": [.1, 1]}), scaled(GridSearchCV(LinearSVC(), {"C": [.1, 1]}))]
 NOT_LINEAR = [SVC(), SVC(kernel="linear"), SVC(kernel="poly"), scaled(PolynomialFeatures(2), LogisticRegression(max_iter=500)),
               make_pipeline(Normalizer(), LogisticRegression()), make_pipeline(QuantileTransformer(n_quantiles=20), LogisticRegression()),
               make_pipeline(FunctionTransformer(np.log), LogisticRegression()),
-              RandomForestClassifier(5), GradientBoostingClassifier(n_estimators=3), KNeighborsClassifier(), GaussianNB(), MLPClassifier(max_iter=20),
+              RandomForestClassifier(5), GradientBoostingClassifier(n_estimators=3), KNeighborsClassifier(), GaussianNB(),
+              MLPClassifier(max_iter=20),
               QuadraticDiscriminantAnalysis()]
 STEPS = [RandomForestClassifier(20), RandomForestClassifier(300, n_jobs=2), ExtraTreesClassifier(20), DecisionTreeClassifier(),
-         GradientBoostingClassifier(n_estimators=5), HistGradientBoostingClassifier(max_iter=5), KNeighborsClassifier(), scaled(RandomForestClassifier(10)),
+         GradientBoostingClassifier(n_estimators=5), HistGradientBoostingClassifier(max_iter=5), KNeighborsClassifier(),
+         scaled(RandomForestClassifier(10)),
          AdaBoostClassifier(n_estimators=20), BernoulliNB(binarize=.5), scaled(SelectKBest(k=3), DecisionTreeClassifier(max_depth=1))]
 
 SMOOTH = [SGDClassifier(loss="log_loss", penalty="l1", alpha=.02, random_state=0),
           SVC(), SVC(C=1e4, gamma=5), GaussianNB(), MLPClassifier(max_iter=20), GaussianProcessClassifier(),
           KNeighborsClassifier(weights="distance"), scaled(SelectKBest(k=3), LogisticRegression(C=1e6)), scaled(MLPClassifier(max_iter=20)),
-          make_pipeline(FunctionTransformer(np.log1p), LogisticRegression()), make_pipeline(QuantileTransformer(n_quantiles=20), LinearSVC())]
+          make_pipeline(FunctionTransformer(np.log1p), LogisticRegression()),
+          make_pipeline(QuantileTransformer(n_quantiles=20), LinearSVC())]
 
 
 def name(estimator): return repr(estimator).replace("\n", "")[:60]
@@ -102,7 +110,8 @@ def test_smooth_heads_are_not_called_stepwise(estimator): assert not head(estima
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize("estimator", [LogisticRegression(C=1e12, max_iter=1000), GaussianNB(), MLPClassifier(max_iter=200, random_state=0), Perceptron()], ids=name)
+@pytest.mark.parametrize("estimator", [LogisticRegression(C=1e12, max_iter=1000), GaussianNB(),
+                                       MLPClassifier(max_iter=200, random_state=0), Perceptron()], ids=name)
 def test_saturated_heads_are_not_called_stepwise(estimator):
     far = 100*E[:, SELECTED]
     assert not Head(estimator.fit(far, TWO), np.arange(6), far).stepwise
@@ -118,7 +127,8 @@ def test_boosted_histograms_move_in_steps(n, labels):
 
 def test_most_coefficients_zero_is_not_stepwise():
     many = np.abs(np.random.default_rng(2).normal(size=(300, 60)))
-    h = Head(SGDClassifier(loss="log_loss", penalty="l1", alpha=.01, random_state=0).fit(many, many[:, :20].sum(1) > many[:, 20:40].sum(1)), np.arange(60), many)
+    sparse = SGDClassifier(loss="log_loss", penalty="l1", alpha=.01, random_state=0)
+    h = Head(sparse.fit(many, many[:, :20].sum(1) > many[:, 20:40].sum(1)), np.arange(60), many)
     assert (h.linear[0][1] == 0).any() and not h.stepwise
 
 
@@ -201,7 +211,8 @@ class Resampled(Pipeline):  # as imbalanced-learn's pipeline: samplers work in `
 def test_samplers_do_nothing_to_a_prediction():
     X, sampler = E[:, SELECTED].astype(float), Sampler()
     scaler = StandardScaler().fit(X)
-    estimator = Resampled([("scale", scaler), ("sample", sampler), ("head", LogisticRegression().fit(*sampler.fit_resample(scaler.transform(X), THREE)))])
+    estimator = Resampled([("scale", scaler), ("sample", sampler),
+                           ("head", LogisticRegression().fit(*sampler.fit_resample(scaler.transform(X), THREE)))])
     found = Head(estimator, SELECTED, E, THREE)
     coefficients, intercepts = found.linear
     np.testing.assert_allclose(X @ coefficients.T + intercepts, found.margins(E), rtol=1e-6)

@@ -39,7 +39,8 @@ def test_half_random():
 
 
 def test_names_and_objects():
-    assert (impute(E, [3], SELECTED, "TOZ") == impute(E, [3], SELECTED, TOZ)).all() and as_strategy(TRR) is TRR and as_strategy("TRR") is TRR
+    assert (impute(E, [3], SELECTED, "TOZ") == impute(E, [3], SELECTED,
+                                                      TOZ)).all() and as_strategy(TRR) is TRR and as_strategy("TRR") is TRR
     for wrong in "tzz", "", "TMM":
         with pytest.raises(ValueError, match="choose TOZ, TZZ, TRR"): as_strategy(wrong)
     with pytest.raises(ValueError, match="'zero' fills no feature"): ImputationStrategy("T", selected=1, rest="zero")
@@ -69,4 +70,5 @@ def test_similarity():
 @pytest.mark.parametrize("scale", [1e-12, .03, 1, 1e6])
 def test_similarity_of_tzz_is_the_share_of_length(scale):
     e = (E*scale).astype(np.float32)
-    assert similarity(impute(e, SELECTED[:2], SELECTED, TZZ), e) == pytest.approx(np.linalg.norm(E[SELECTED[:2]])/np.linalg.norm(E), rel=1e-5)
+    assert similarity(impute(e, SELECTED[:2], SELECTED, TZZ), e) == pytest.approx(np.linalg.norm(E[SELECTED[:2]])/np.linalg.norm(E),
+        rel=1e-5)

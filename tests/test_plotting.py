@@ -38,7 +38,8 @@ def test_outline_of_a_large_image_is_wider():
     assert [int(mask_outline(mask, (side, side))[0].sum()) for side in (60, 600, 1200)] == [1, 2, 6]
 
 
-@pytest.mark.parametrize("strength, signed", [([[1.1]], False), ([[-.1]], False), ([[-1.1]], True), ([[np.nan]], True), ([[np.inf]], False)])
+@pytest.mark.parametrize("strength, signed", [([[1.1]], False), ([[-.1]], False), ([[-1.1]], True), ([[np.nan]], True),
+                                              ([[np.inf]], False)])
 def test_overlay_refuses_what_is_not_scaled(strength, signed):
     with pytest.raises(ValueError, match="heat"): overlay(IMAGE, np.array(strength), signed=signed)
 
@@ -46,7 +47,8 @@ def test_overlay_refuses_what_is_not_scaled(strength, signed):
 def test_overlay_takes_maps_of_any_size():
     strength = RNG.random((20, 30)).astype(np.float32)
     assert overlay(IMAGE, strength).shape == IMAGE.shape
-    assert (overlay(IMAGE, np.nextafter(np.float32(1), 2)*np.ones((40, 60))) == overlay(IMAGE, np.ones((40, 60)))).all()  # rounding is forgiven
+    assert (overlay(IMAGE, np.nextafter(np.float32(1), 2)*np.ones((40, 60))) == overlay(IMAGE,
+        np.ones((40, 60)))).all()  # rounding is forgiven
     with pytest.raises(ValueError, match="two axes"): overlay(IMAGE, strength[0])
 
 

@@ -1,4 +1,4 @@
-"Edge cases of embcam.report."
+"Edge cases of embcam.drawing.pages."
 import json
 from html.parser import HTMLParser
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from markupsafe import Markup
 
-from embcam.drawing.pages import _LISTED, bar, comparison_page, explanation_page, image_tag, index_page, page, table
+from embcam.drawing.pages import _LISTED, _bar, _image_tag, _page, _table, comparison_page, explanation_page, index_page
 
 IMAGE = np.zeros((8, 8, 3), np.uint8)
 EVIL = "<script>alert('\"&')</script>"
@@ -33,7 +33,8 @@ class Checked(HTMLParser):
 
 
 def record(**changes):
-    return dict(name="a.png", prediction="open", probabilities={"good": .25, "open": .75}, label="open", versus=None, target="signed, top 2",
+    return dict(name="a.png", prediction="open", probabilities={"good": .25, "open": .75}, label="open", versus=None,
+                target="signed, top 2",
                 method="layercam", similarity=None, evidence={"layer4": .5, "combined": .5}, trust=None, notes=[],
                 settings=dict(estimator="SVC", scores="probability"), ranked_by="lime",
                 ranking=[dict(feature=7, weight=.5, value=.1, absent=False, top=True)]) | changes
@@ -52,16 +53,20 @@ def test_pages_are_whole(changes):
 
 
 def test_names_are_text_everywhere():
-    evil = record(name=EVIL, prediction=EVIL, probabilities={EVIL: 1.}, label=EVIL, versus=EVIL, target=EVIL, notes=[EVIL], settings={"weights": EVIL},
-                  trust=TRUST | dict(likeness={EVIL: .1}), ranking=[dict(feature=7, name=EVIL, weight=1., value=0., absent=False, top=True)], ranked_by=EVIL)
+    evil = record(name=EVIL, prediction=EVIL, probabilities={EVIL: 1.}, label=EVIL, versus=EVIL, target=EVIL, notes=[EVIL],
+                  settings={"weights": EVIL},
+                  trust=TRUST | dict(likeness={EVIL: .1}), ranking=[dict(feature=7, name=EVIL, weight=1., value=0., absent=False,
+                      top=True)], ranked_by=EVIL)
     for written in (explanation_page(evil, {EVIL: IMAGE}), index_page(EVIL, [dict(caption=EVIL, link=EVIL, image=IMAGE)]),
-                    comparison_page(EVIL, EVIL, b"", {EVIL: [dict(map=EVIL, mean=0, low=0, high=0, n=1, empty=0, forwards=0, backwards=0, seconds=0)]})):
+                    comparison_page(EVIL, EVIL, b"", {EVIL: [dict(map=EVIL, mean=0, low=0, high=0, n=1, empty=0, forwards=0, backwards=0,
+                        seconds=0)]})):
         assert EVIL in Checked(written).text and "<script" not in written
 
 
 def test_what_the_page_says():
     text = Checked(explanation_page(record(trust=TRUST, versus="good"), {})).text
-    for words in ("a.png: open (75%)", "Why open, not good?", "80% (30% to 100%)", "in the top 1, over seeds", "farther than 20% of these", "no map can locate it",
+    for words in ("a.png: open (75%)", "Why open, not good?", "80% (30% to 100%)", "in the top 1, over seeds",
+                  "farther than 20% of these", "no map can locate it",
                   "cannot be compared"): assert words in text, words
     assert "Likeness" not in Checked(explanation_page(record(), {})).text
     assert "can be compared" in Checked(explanation_page(record(limits={"layer4": 1.}), {})).text
@@ -90,10 +95,10 @@ def test_comparison_with_differences():
 
 
 def test_pieces():
-    assert table([["<", Markup("<b>x</b>")]], ["&"]).count("&lt;") == 1
-    assert "width:6.00rem" in bar(.5) and "against" in bar(.5, True)
-    assert isinstance(image_tag(IMAGE, "x"), Markup)
-    Checked(page("x", "<p>y</p>"))
+    assert _table([["<", Markup("<b>x</b>")]], ["&"]).count("&lt;") == 1
+    assert "width:6.00rem" in _bar(.5) and "against" in _bar(.5, True)
+    assert isinstance(_image_tag(IMAGE, "x"), Markup)
+    Checked(_page("x", "<p>y</p>"))
 
 
 def test_thumbnails_are_small():

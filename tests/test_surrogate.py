@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 from lime.lime_tabular import LimeTabularExplainer
 from sklearn.dummy import DummyClassifier
-from sklearn.ensemble import (AdaBoostClassifier, BaggingClassifier, ExtraTreesClassifier, GradientBoostingClassifier, HistGradientBoostingClassifier,
+from sklearn.ensemble import (AdaBoostClassifier, BaggingClassifier, ExtraTreesClassifier, GradientBoostingClassifier,
+                              HistGradientBoostingClassifier,
                               RandomForestClassifier)
 from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import GaussianNB
@@ -15,7 +16,7 @@ from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
 
 from embcam.ranking import Head
 from embcam.ranking.head import class_scores
-from embcam.ranking.surrogate import _bins_of, _boxes_of, forest_boxes, has_limit, quartile_bins, rank_surrogate, slopes_surrogate
+from embcam.ranking.surrogate import _bins_of, _boxes_of, _forest_boxes, _quartile_bins, has_limit, rank_surrogate, slopes_surrogate
 
 RNG = np.random.default_rng(0)
 E = np.maximum(RNG.normal(.3, 1, size=(200, 10)), 0).astype(np.float32)  # as after a ReLU: a third are exactly zero
@@ -30,9 +31,12 @@ def head(estimator, labels=THREE, selected=ALL): return Head(estimator.fit(E[:, 
 
 
 FORESTS = [RandomForestClassifier(20, random_state=0), RandomForestClassifier(20, class_weight="balanced", max_depth=3, random_state=0),
-           ExtraTreesClassifier(20, random_state=0), DecisionTreeClassifier(random_state=0), DecisionTreeClassifier(max_depth=1), ExtraTreeClassifier(random_state=0),
-           RandomForestClassifier(5, max_leaf_nodes=4, random_state=0), GridSearchCV(RandomForestClassifier(5, random_state=0), {"max_depth": [2, 4]})]
-OTHERS = [SVC(), KNeighborsClassifier(), GaussianNB(), HistGradientBoostingClassifier(max_iter=5), GradientBoostingClassifier(n_estimators=5), AdaBoostClassifier(n_estimators=5),
+           ExtraTreesClassifier(20, random_state=0), DecisionTreeClassifier(random_state=0), DecisionTreeClassifier(max_depth=1),
+           ExtraTreeClassifier(random_state=0),
+           RandomForestClassifier(5, max_leaf_nodes=4, random_state=0),
+           GridSearchCV(RandomForestClassifier(5, random_state=0), {"max_depth": [2, 4]})]
+OTHERS = [SVC(), KNeighborsClassifier(), GaussianNB(), HistGradientBoostingClassifier(max_iter=5),
+          GradientBoostingClassifier(n_estimators=5), AdaBoostClassifier(n_estimators=5),
           make_pipeline(StandardScaler(), RandomForestClassifier(5, random_state=0)), BaggingClassifier(n_estimators=3)]
 
 
@@ -50,12 +54,13 @@ def lime_weights(h, x, label, samples, seed, **options):
 def test_boxes_are_the_forest(estimator, labels):
     h = head(estimator, labels)
     assert has_limit(h)
-    for x in [*h.training[::20], *RNG.normal(size=(5, 10))]: np.testing.assert_allclose(_boxes_of(h).scores(x), class_scores(h.estimator, x[None])[0], atol=1e-12)
+    for x in [*h.training[::20], *RNG.normal(size=(5, 10))]:
+        np.testing.assert_allclose(_boxes_of(h).scores(x), class_scores(h.estimator, x[None])[0], atol=1e-12)
 
 
 def test_every_leaf_has_one_place_in_the_boxes():
     tree = DecisionTreeClassifier(random_state=0).fit(E, THREE)
-    boxes = forest_boxes([tree.tree_])
+    boxes = _forest_boxes([tree.tree_])
     assert len(boxes.votes) == tree.get_n_leaves() and (np.diff(boxes.leaf) >= 0).all()
     assert (boxes.thresholds[boxes.low] < boxes.thresholds[boxes.high]).all()
     assert len(np.unique(np.stack([boxes.leaf, boxes.feature]), axis=1).T) == len(boxes.leaf)  # one side for each feature
@@ -71,7 +76,7 @@ def test_other_heads_are_sampled(estimator):
 
 
 def test_a_very_large_forest_is_sampled(monkeypatch):
-    monkeypatch.setattr("embcam.ranking.surrogate.LARGEST", 10)
+    monkeypatch.setattr("embcam.ranking.surrogate._LARGEST", 10)
     assert not has_limit(head(RandomForestClassifier(20, random_state=0)))
 
 
@@ -83,7 +88,8 @@ def test_a_forest_that_does_not_average_its_trees_is_sampled():
     assert not has_limit(head(Sharper(5, random_state=0)))
 
 
-@pytest.mark.parametrize("options, ask", [({}, rank_surrogate), (dict(discretize_continuous=False), slopes_surrogate)], ids=["bins", "normal"])
+@pytest.mark.parametrize("options, ask", [({}, rank_surrogate), (dict(discretize_continuous=False), slopes_surrogate)],
+                         ids=["bins", "normal"])
 @pytest.mark.parametrize("estimator", [FORESTS[0], FORESTS[4], FORESTS[5]], ids=name)
 def test_lime_tends_to_the_limit(estimator, options, ask):
     h = head(estimator)
@@ -143,4 +149,4 @@ def test_bins_are_those_of_lime():
     for j in range(10):
         frequencies = dict(zip(explainer.feature_values[j], explainer.feature_frequencies[j]))
         np.testing.assert_allclose(bins.share[j], [frequencies.get(b, 0) for b in range(4)])
-    assert quartile_bins(np.ones((1, 2))).share.tolist() == [[1, 0, 0, 0]]*2
+    assert _quartile_bins(np.ones((1, 2))).share.tolist() == [[1, 0, 0, 0]]*2

@@ -66,7 +66,7 @@ def overlay(
     cmap: str | None = None,  # matplotlib colour map; default inferno, or RdBu_r if signed
     outline: np.ndarray | None = None,  # Pixels of a mask's outline, (h, w) bool, from `mask_outline`
 ) -> np.ndarray:  # (h, w, 3) uint8 RGB
-    "Blend a map over an image; opacity follows the strength of both signs, or the square root of one. ValueError for a map that is not scaled."
+    "Blend a map over an image; opacity follows the strength of both signs, or the square root of one. ValueError for unscaled maps."
     base = _faded(image)
     strength = resize(_checked_strength(strength, signed), base.shape)
     if signed:

@@ -7,4 +7,5 @@ from .masking import TOZ, TRR, TZZ, ImputationStrategy, impute, similarity
 from . import surrogate  # noqa: F401, their methods
 
 __all__ = ["EFFECTS", "Head", "ImputationStrategy", "Prediction", "RANKINGS", "Ranking", "RankingMethod", "Stability",
-           "TOZ", "TRR", "TZZ", "absent_features", "add_effects", "as_ranking", "impute", "rank_features", "ranking_stability", "select_features", "similarity"]
+           "TOZ", "TRR", "TZZ", "absent_features", "add_effects", "as_ranking", "impute", "rank_features", "ranking_stability",
+           "select_features", "similarity"]

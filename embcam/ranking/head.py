@@ -11,13 +11,13 @@ from functools import cached_property
 
 import numpy as np
 from scipy.special import expit
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 
 # %% ../../nbs/3_ranking/01_head.ipynb #716ca88c
 def pipeline_steps(
-    estimator,  # Fitted classifier, pipeline or search
-) -> tuple[list, object]:  # Transformers in their order, and the classifier after them
-    "Take a pipeline apart; a search stands for the best estimator that it found, and samplers of imbalanced-learn do nothing to a prediction."
+    estimator: BaseEstimator,  # Fitted classifier, pipeline or search
+) -> tuple[list, BaseEstimator]:  # Transformers in their order, and the classifier after them
+    "Take a pipeline apart; a search stands for its best estimator, and samplers of imbalanced-learn do nothing to a prediction."
     estimator = getattr(estimator, "best_estimator_", estimator)
     if not hasattr(estimator, "steps"): return [], estimator
     more, last = pipeline_steps(estimator.steps[-1][1])
@@ -26,17 +26,18 @@ def pipeline_steps(
 
 # %% ../../nbs/3_ranking/01_head.ipynb #1a9c20e9
 def seeded(
-    estimator,  # Any scikit-learn estimator
+    estimator: BaseEstimator,  # Any scikit-learn estimator
     seed: int,  # For every random state that is None
-):  # A clone, not fitted
+) -> BaseEstimator:  # A clone, not fitted
     "A clone whose random states are set."
     estimator = clone(estimator)
-    unseeded = [name for name, value in estimator.get_params().items() if name.endswith("random_state") and value is None]
+    parameters = estimator.get_params()
+    unseeded = [name for name, value in parameters.items() if name.endswith("random_state") and value is None]
     return estimator.set_params(**dict.fromkeys(unseeded, seed))
 
 # %% ../../nbs/3_ranking/01_head.ipynb #0498dab4
 def class_margins(
-    estimator,  # Fitted scikit-learn classifier
+    estimator: BaseEstimator,  # Fitted scikit-learn classifier
     values: np.ndarray,  # Selected features, (n, K)
 ) -> np.ndarray:  # (n, C): decision function, or log-odds where there is none
     "How far each class lies on the right side, in the estimator's own units. ValueError for margins between pairs of classes."
@@ -51,10 +52,11 @@ def class_margins(
 
 # %% ../../nbs/3_ranking/01_head.ipynb #5c07ek1d
 def score_kind(
-    estimator,  # Fitted scikit-learn classifier
+    estimator: BaseEstimator,  # Fitted scikit-learn classifier
 ) -> str:  # "probability", "squashed margin" or "vote"
     "What a score of this estimator is."
-    return "probability" if hasattr(estimator, "predict_proba") else "squashed margin" if hasattr(estimator, "decision_function") else "vote"
+    if hasattr(estimator, "predict_proba"): return "probability"
+    return "squashed margin" if hasattr(estimator, "decision_function") else "vote"
 
 # %% ../../nbs/3_ranking/01_head.ipynb #6a2bc69f
 def _score_note(
@@ -67,7 +69,7 @@ def _score_note(
 
 # %% ../../nbs/3_ranking/01_head.ipynb #cf1f2059
 def class_scores(
-    estimator,  # Fitted scikit-learn classifier
+    estimator: BaseEstimator,  # Fitted scikit-learn classifier
     values: np.ndarray,  # Selected features, (n, K)
 ) -> np.ndarray:  # (n, C), rows add up to 1
     "Probabilities; squashed margins where there are none; or votes."
@@ -78,18 +80,20 @@ def class_scores(
     return p/p.sum(1, keepdims=True)
 
 # %% ../../nbs/3_ranking/01_head.ipynb #36d43445
-def _coefficients(estimator, d: int) -> tuple[np.ndarray, np.ndarray]:
+def _coefficients(estimator: BaseEstimator, d: int) -> tuple[np.ndarray, np.ndarray]:
     "Coefficients (C, d) and intercepts (C,) of the last step, seen from before the first one; one row for two classes becomes two."
     transformers, last = pipeline_steps(estimator)
     values = np.vstack([np.zeros(d), np.eye(d)])
     for step in transformers: values = np.asarray(step.transform(values), float)
     weights = np.atleast_2d(np.asarray(last.coef_, float))
-    coefficients, intercepts = weights @ (values[1:] - values[0]).T, weights @ values[0] + last.intercept_
-    return (coefficients, intercepts) if len(weights) > 1 else (np.vstack([-coefficients, coefficients]), np.append(-intercepts, intercepts))
+    coefficients = weights @ (values[1:] - values[0]).T
+    intercepts = weights @ values[0] + last.intercept_
+    if len(weights) > 1: return coefficients, intercepts
+    return np.vstack([-coefficients, coefficients]), np.append(-intercepts, intercepts)
 
 # %% ../../nbs/3_ranking/01_head.ipynb #2e8544c1
 def _linear(
-    estimator,  # Fitted scikit-learn classifier
+    estimator: BaseEstimator,  # Fitted scikit-learn classifier
     values: np.ndarray,  # Training values, (N, K)
 ) -> tuple[np.ndarray, np.ndarray] | None:  # Coefficients (C, K) and intercepts (C,) of the margins
     "Coefficients that reproduce the margins of (at most 256) training values, or None."
@@ -100,19 +104,22 @@ def _linear(
         with np.errstate(all="ignore"): coefficients, intercepts = _coefficients(estimator, values.shape[1])
         margins = class_margins(estimator, values)
     except (ValueError, TypeError): return None  # a step that does not transform zeros, or margins of pairs
-    agree = len(coefficients) == margins.shape[1] and np.allclose(values @ coefficients.T + intercepts, margins, rtol=1e-5, atol=1e-5*np.abs(margins).max())
+    if len(coefficients) != margins.shape[1]: return None
+    agree = np.allclose(values @ coefficients.T + intercepts, margins, rtol=1e-5, atol=1e-5*np.abs(margins).max())
     return (coefficients, intercepts) if agree else None
 
 # %% ../../nbs/3_ranking/01_head.ipynb #f00a1f40
 def _moves_in_steps(
-    estimator,  # Fitted scikit-learn classifier
+    estimator: BaseEstimator,  # Fitted scikit-learn classifier
     values: np.ndarray,  # Training values, (N, K)
     sections: int = 16,  # Of a way, and of the one that is looked into
     rounds: int = 4,  # How often a section is looked into
 ) -> bool:
     "Whether most scores that change on the way from one training embedding to another stand still nearly everywhere."
     start = np.asarray(values, float)[::len(values)//32 + 1]
-    end, t, ways = np.roll(start, len(start)//2, axis=0), np.linspace(0, 1, sections + 1)[:, None], np.arange(len(start))
+    end = np.roll(start, len(start)//2, axis=0)
+    t = np.linspace(0, 1, sections + 1)[:, None]
+    ways = np.arange(len(start))
     for _ in range(rounds + 1):
         points = start[:, None] + t*(end - start)[:, None]
         scores = class_scores(estimator, points.reshape(-1, start.shape[1])).reshape(len(start), sections + 1, -1)
@@ -130,7 +137,9 @@ class Prediction:
     scores: dict  # {class: probability, squashed margin or vote}
 
     @property
-    def score(self) -> float: return self.scores[self.label]
+    def score(self) -> float:
+        "The predicted class's own."
+        return self.scores[self.label]
 
     @property
     def margin(self) -> float:
@@ -141,26 +150,36 @@ class Prediction:
 @dataclass(frozen=True, eq=False)
 class Head:
     "A fitted classifier on some features of the embedding."
-    estimator: object  # Fitted scikit-learn classifier, reading K features
+    estimator: BaseEstimator  # Fitted scikit-learn classifier, reading K features
     selected: np.ndarray  # Their ids, (K,), in the estimator's order
     background: np.ndarray  # Training embeddings, (N, D)
     labels: np.ndarray | None = None  # Their classes, (N,)
     names: np.ndarray | None = None  # Names of the estimator's classes, (C,), in its order; None: its own
 
     @property
-    def classes(self) -> list: return np.asarray(self.estimator.classes_ if self.names is None else self.names).tolist()
+    def classes(self) -> list:
+        "Names of the classes, (C,), in the estimator's order."
+        return np.asarray(self.estimator.classes_ if self.names is None else self.names).tolist()
 
     @property
-    def name(self) -> str: return type(pipeline_steps(self.estimator)[1]).__name__
+    def name(self) -> str:
+        "The class of the estimator, or of the last step of a pipeline."
+        return type(pipeline_steps(self.estimator)[1]).__name__
 
     @property
-    def score_kind(self) -> str: return score_kind(self.estimator)
+    def score_kind(self) -> str:
+        "What a score is: 'probability', 'squashed margin' or 'vote'."
+        return score_kind(self.estimator)
 
     @property
-    def score_note(self) -> str: return _score_note(self.name, self.score_kind)  # empty for probabilities
+    def score_note(self) -> str:
+        "What a reader must know about the scores; empty for probabilities."
+        return _score_note(self.name, self.score_kind)
 
     @cached_property
-    def training(self) -> np.ndarray: return self.values(self.background)
+    def training(self) -> np.ndarray:
+        "What the estimator reads of the training embeddings, (N, K)."
+        return self.values(self.background)
 
     def values(self, E: np.ndarray) -> np.ndarray:
         "What the estimator reads of embeddings (n, D) or (D,): (n, K) float64."
@@ -204,7 +223,9 @@ class Head:
         return _linear(self.estimator, self.training)
 
     @cached_property
-    def stepwise(self) -> bool: return _moves_in_steps(self.estimator, self.training)
+    def stepwise(self) -> bool:
+        "Whether the scores move in steps, so that a gradient says nothing."
+        return _moves_in_steps(self.estimator, self.training)
 
     def __repr__(self):
         kind = "linear" if self.linear else "stepwise" if self.stepwise else "smooth"

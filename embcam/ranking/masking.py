@@ -21,7 +21,8 @@ class ImputationStrategy:
 
     def __post_init__(self):
         for fill in (self.selected, self.rest):
-            if isinstance(fill, str) and fill != "random": raise ValueError(f"{fill!r} fills no feature: choose a number, an array, or 'random'.")
+            if isinstance(fill, str) and fill != "random":
+                raise ValueError(f"{fill!r} fills no feature: choose a number, an array, or 'random'.")
 
     def __repr__(self): return self.name
 
@@ -55,11 +56,15 @@ def impute(
     random: Callable = _uniform,  # Draws them: (rng, size) -> (size,)
 ) -> np.ndarray:  # Imputed vector r, (D,) float32
     "Keep `embedding` at `top` and fill the rest by `strategy` (paper, Table 1)."
-    embedding, top, selected = np.asarray(embedding, np.float32), np.asarray(top, int), np.asarray(selected, int)
-    d, fills = len(embedding), [as_strategy(strategy).selected, as_strategy(strategy).rest]
+    embedding = np.asarray(embedding, np.float32)
+    top, selected = np.asarray(top, int), np.asarray(selected, int)
+    d = len(embedding)
+    fills = [as_strategy(strategy).selected, as_strategy(strategy).rest]
     for name, ids in ("top", top), ("selected", selected):
-        if len(wrong := ids[(ids < 0) | (ids >= d)]): raise ValueError(f"{name} names feature {wrong[0]}, but the embedding has {d} values.")
-    if len(missing := np.setdiff1d(top, selected)): raise ValueError(f"Top-ranked features {missing.tolist()} are not among the selected ones.")
+        if len(wrong := ids[(ids < 0) | (ids >= d)]):
+            raise ValueError(f"{name} names feature {wrong[0]}, but the embedding has {d} values.")
+    if len(missing := np.setdiff1d(top, selected)):
+        raise ValueError(f"Top-ranked features {missing.tolist()} are not among the selected ones.")
     drawn = random(np.random.default_rng(seed), d) if any(isinstance(fill, str) for fill in fills) else None
     selected_fill, rest_fill = (np.broadcast_to(drawn if isinstance(fill, str) else fill, d) for fill in fills)
     imputed = rest_fill.astype(np.float32)

@@ -24,15 +24,17 @@ from .surrogate import has_limit, rank_surrogate, scores_within, slopes_surrogat
 # %% ../../nbs/3_ranking/04_rankings.ipynb #46de9a54
 def _effects_exact(embedding: np.ndarray, head: Head, label: int, seed: int = 0) -> np.ndarray:
     "Coefficients of the margin, less their mean over classes, (K,). ValueError for a head that has none."
-    if head.linear is None: raise ValueError(f"{head.name} is not linear in the features, so nothing is exact: choose another source, such as 'lime'.")
-    return head.linear[0][label] - head.linear[0].mean(0)
+    if head.linear is None:
+        raise ValueError(f"{head.name} is not linear in the features, so nothing is exact: choose another source, such as 'lime'.")
+    coefficients, _ = head.linear
+    return coefficients[label] - coefficients.mean(0)
 
 # %% ../../nbs/3_ranking/04_rankings.ipynb #fc04a62e
 def rank_exact(
     embedding: np.ndarray,  # Embedding of the image, (D,)
     head: Head,  # Linear in the features
     label: int,  # Position of the class to explain
-    seed: int = 0,  # There is no chance in it
+    seed: int = 0,  # Not used
 ) -> np.ndarray:  # Contribution of each selected feature to the margin, (K,)
     "Effect times (value - training mean): exact Shapley values of the margin. ValueError for heads that are not linear."
     return _effects_exact(embedding, head, label)*(head.values(embedding)[0] - head.training.mean(0))
@@ -51,7 +53,8 @@ def _lime_fit(
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore")
         explainer = LimeTabularExplainer(head.training, random_state=seed, **lime_options)
-        explanation = explainer.explain_instance(values, scores_within(head, values), labels=(label,), num_features=len(values), num_samples=samples)
+        explanation = explainer.explain_instance(
+            values, scores_within(head, values), labels=(label,), num_features=len(values), num_samples=samples)
     weights = np.zeros(len(values))
     for feature, weight in explanation.as_map()[label]: weights[feature] = weight
     return weights, explainer.scaler.scale_
@@ -65,14 +68,24 @@ def jaccard(
     return len(np.intersect1d(a, b))/max(1, len(np.union1d(a, b)))
 
 # %% ../../nbs/3_ranking/04_rankings.ipynb #76c427bc
-def _lime(embedding, head: Head, label: int, seed: int, samples: int | str, settle: int, most: int, **lime_options) -> tuple[np.ndarray, np.ndarray]:
+def _lime(
+    embedding: np.ndarray,  # Embedding of the image, (D,)
+    head: Head,  # Whose scores are explained
+    label: int,  # Position of the class to explain
+    seed: int,  # Seed of the samples
+    samples: int | str,  # Number of samples, or "auto"
+    settle: int,  # samples="auto": how many top features must agree
+    most: int,  # samples="auto": the largest number of samples
+    **lime_options,  # For lime.lime_tabular.LimeTabularExplainer
+) -> tuple[np.ndarray, np.ndarray]:  # As `_lime_fit`
     "`_lime_fit` with so many samples, or the mean of two runs that agree (samples='auto')."
     fit = partial(_lime_fit, head, head.values(embedding)[0], label, **lime_options)
     if samples != "auto": return fit(samples, seed)
+    def top(weights): return np.argsort(-np.abs(weights))[:settle]
     n = 1250
     while True:
         (one, scale), (two, _) = fit(n, 2*seed), fit(n, 2*seed + 1)
-        if jaccard(*(np.argsort(-np.abs(w))[:settle] for w in (one, two))) >= .8 or 2*n > most: return np.mean([one, two], axis=0), scale
+        if jaccard(top(one), top(two)) >= .8 or 2*n > most: return np.mean([one, two], axis=0), scale
         n *= 2
 
 # %% ../../nbs/3_ranking/04_rankings.ipynb #8a7a7a19
@@ -132,7 +145,7 @@ def rank_importances(
     embedding: np.ndarray,  # Not used: the ranking is global
     head: Head,  # With feature_importances_, or linear in the features
     label: int,  # Position of the class, for coefficients
-    seed: int = 0,  # There is no chance in it
+    seed: int = 0,  # Not used
 ) -> np.ndarray:  # Weight of each selected feature, (K,)
     "The model's own importances, the same for every image (paper, section 5): impurity, or signed coefficients."
     estimator = getattr(head.estimator, "best_estimator_", head.estimator)
@@ -142,17 +155,21 @@ def rank_importances(
 
 # %% ../../nbs/3_ranking/04_rankings.ipynb #48fab365
 def _effects_lime(
-    embedding: np.ndarray, head: Head, label: int, seed: int = 0, samples: int | str = 5000, settle: int = 13, most: int = 40_000, **lime_options,
+    embedding: np.ndarray, head: Head, label: int, seed: int = 0,
+    samples: int | str = 5000, settle: int = 13, most: int = 40_000, **lime_options,
 ) -> np.ndarray:
     "LIME's coefficients on undiscretised values, per unit of the embedding, (K,); options as for `rank_lime`."
-    weights, scale = _lime(embedding, head, label, seed, samples, settle, most, **{**lime_options, "discretize_continuous": False})
+    lime_options = lime_options | dict(discretize_continuous=False)
+    weights, scale = _lime(embedding, head, label, seed, samples, settle, most, **lime_options)
     return weights/scale
 
 # %% ../../nbs/3_ranking/04_rankings.ipynb #97a01106
 def _effects_shap(embedding: np.ndarray, head: Head, label: int, seed: int = 0, bound: float = .25) -> np.ndarray:
     "Shapley values over the distance from the training mean, (K,); it counts at least `bound` standard deviations."
-    distance, least = head.values(embedding)[0] - head.training.mean(0), bound*head.training.std(0) + 1e-12
-    return rank_shap(embedding, head, label, seed)/np.where(np.abs(distance) < least, np.where(distance < 0, -least, least), distance)
+    distance = head.values(embedding)[0] - head.training.mean(0)
+    least = bound*head.training.std(0) + 1e-12
+    distance = np.where(np.abs(distance) < least, np.where(distance < 0, -least, least), distance)
+    return rank_shap(embedding, head, label, seed)/distance
 
 # %% ../../nbs/3_ranking/04_rankings.ipynb #8fb78b2c
 def _effects_difference(
@@ -169,7 +186,8 @@ def _effects_difference(
 # %% ../../nbs/3_ranking/04_rankings.ipynb #521333a1
 def _effects_gradient(embedding: np.ndarray, head: Head, label: int, seed: int = 0) -> np.ndarray:
     "Derivative of the margin (log-odds where there is no decision function), (K,); ValueError for heads that move in steps."
-    if head.stepwise: raise ValueError(f"{head.name} does not move when a feature changes a little: it has no useful gradient. Use target='signed'.")
+    if head.stepwise:
+        raise ValueError(f"{head.name} does not move when a feature changes a little: it has no useful gradient. Use target='signed'.")
     return _effects_difference(embedding, head, label, step=1e-3, score=class_margins)
 
 # %% ../../nbs/3_ranking/04_rankings.ipynb #3236658c
@@ -233,7 +251,8 @@ def check_options(
     others = [p.name for p in parameters if p.kind is p.VAR_KEYWORD]
     if others == ["lime_options"]:
         from lime.lime_tabular import LimeTabularExplainer
-        known += [name for name in inspect.signature(LimeTabularExplainer).parameters if name not in ("training_data", "mode", "random_state")]
+        own = inspect.signature(LimeTabularExplainer).parameters
+        known += [name for name in own if name not in ("training_data", "mode", "random_state")]
     elif others: return
     name = getattr(function, "__name__", "the ranking").lstrip("_")
     for option in options:
@@ -264,7 +283,8 @@ def _ask(
     found = [np.asarray(function(np.asarray(embedding), head, column, **options)) for column in columns]
     for values in found:
         if values.shape != (len(head.selected),) or not np.isfinite(values).all():
-            raise ValueError(f"The ranking gave weights of shape {values.shape} for {len(head.selected)} features, or some that are not finite.")
+            k = len(head.selected)
+            raise ValueError(f"The ranking gave weights of shape {values.shape} for {k} features, or some that are not finite.")
     return found[0] if versus is None else found[0] - found[1]
 
 # %% ../../nbs/3_ranking/04_rankings.ipynb #934593b8

@@ -38,7 +38,8 @@ class Ranking:
     def reordered(self, order: np.ndarray) -> "Ranking":
         "The same features in another order, or some of them."
         def sort(values): return None if values is None else values[order]
-        return replace(self, features=sort(self.features), weights=sort(self.weights), absent=sort(self.absent), effects=sort(self.effects))
+        return replace(
+            self, features=sort(self.features), weights=sort(self.weights), absent=sort(self.absent), effects=sort(self.effects))
 
     def plot(self, k: int | None = None, ax=None, names: Callable = str):
         "Bars of the first k features, hatched where a feature matters by being absent; the axes. `names` turns an id into a name."
@@ -76,13 +77,15 @@ def select_features(
     n_features: str | int | float = "sqrt",  # K: "sqrt", "all", a count, or a share of D
     seed: int = 0,  # For the estimator's tie-breaking noise
 ) -> Ranking:  # The K selected features, by mutual information in nats
-    "Rank features by mutual information with the class and keep the best K (paper, section 3)."
-    embeddings, labels = check_array(embeddings, input_name="embeddings"), np.asarray(labels)
+    "Rank features by mutual information with the class and keep the best K (paper, section 3). ValueError where there is nothing to tell."
+    embeddings = check_array(embeddings, input_name="embeddings")
+    labels = np.asarray(labels)
     k = feature_count(n_features, *embeddings.shape)
     classes, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if len(classes) < 2: raise ValueError(f"All {len(labels)} images are of one class, '{classes[0]}': a classifier needs two.")
     if (counts > 1).sum() < 2:
-        raise ValueError(f"Class '{classes[counts.argmin()]}' has one training image: mutual information needs two classes with two or more.")
+        alone = classes[counts.argmin()]
+        raise ValueError(f"Class '{alone}' has one training image: mutual information needs two classes with two or more.")
     varies = np.ptp(embeddings, axis=0) > 0
     if not varies.any(): raise ValueError(f"All {len(labels)} embeddings are equal: are the images?")
     information = np.zeros(embeddings.shape[1])
@@ -99,6 +102,7 @@ def absent_features(
     near_zero: float = .01,  # Share of the largest training value that counts as zero
 ) -> np.ndarray:  # True where the feature is absent from the image, (K,) bool
     "Mark features whose value is near zero or in the lowest quarter of the training values."
-    values, training = embedding[features], background[:, features]
+    values = embedding[features]
+    training = background[:, features]
     lowest = values < np.quantile(training, .25, axis=0)
     return lowest | (np.abs(values) <= near_zero*np.abs(training).max(axis=0))

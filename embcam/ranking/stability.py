@@ -43,7 +43,9 @@ class Stability:
         "Whether two seeds share at least two thirds of their top features."
         return self.overlap >= 2/3
 
-    def __repr__(self): return f"top {self.k} over {self.repeats} seeds: overlap {self.overlap:.2f}, {'stable' if self.stable else 'not stable'}"
+    def __repr__(self):
+        words = "stable" if self.stable else "not stable"
+        return f"top {self.k} over {self.repeats} seeds: overlap {self.overlap:.2f}, {words}"
 
 # %% ../../nbs/3_ranking/05_stability.ipynb #9fc3e650
 def ranking_stability(
@@ -57,4 +59,5 @@ def ranking_stability(
     ends = [binomtest(int(n), len(tops)).proportion_ci(method="wilson") for n in counts[order]]
     overlaps = [jaccard(a, b) for i, a in enumerate(tops) for b in tops[:i]]
     low, high = np.array([(end.low, end.high) for end in ends]).T
-    return Stability(features[order], counts[order]/len(tops), low, high, len(tops[0]), len(tops), float(np.mean(overlaps)) if overlaps else 1.)
+    return Stability(features=features[order], share=counts[order]/len(tops), low=low, high=high, k=len(tops[0]), repeats=len(tops),
+                     overlap=float(np.mean(overlaps)) if overlaps else 1.)
