@@ -1,9 +1,9 @@
-"""What an audit finds: planted artefacts, planted label errors, planted twins, what it claims where nothing was planted, and what it costs.
+"""What an audit finds: planted artefacts, planted label errors, planted near duplicates, what it claims where nothing was planted, and what it costs.
 
 python benchmarks/audit.py FOLDER|logos [--parts unmarked planted labels twins cost] [--seeds 1 2] [--out DIR] [--cache DIR]
 
 FOLDER: FOLDER/<class>/*, or FOLDER/images/<class>/* beside FOLDER/masks; 'logos': 880 drawn ones. The network is Backbone(pooled="stages") with
-its default weights, the head `logistic_head`, fitted on three quarters. The thresholds of `artefacts` and `suspects` were chosen on seed 0.
+its default weights, the head `logistic_head`, fitted on three quarters. The thresholds of `artefacts` were chosen on seed 0.
 A planted mark is 12 of 160 pixels wide, in a corner, on 90 or 50 % of one class and 5 % of the others; class, corner and look are drawn by the seed.
 """
 import argparse
@@ -19,7 +19,7 @@ from sklearn.metrics import average_precision_score
 
 from embcam import Backbone, EmbeddingClassifier, load_folder, make_logos
 from embcam.auditing import audit, find_near_duplicates, group_near_duplicates
-from embcam.auditing.artefacts import _overlap
+from embcam.auditing.artefacts import overlap
 from embcam.auditing.atlas import audit_explainer, explain_all
 from embcam.auditing.label_issues import judge_labels
 from embcam.auditing.near_duplicates import TWIN
@@ -68,10 +68,10 @@ def planted(backbone, images, args):
     for seed in args.seeds:
         for share in args.shares:
             marked, label, box, has = plant_mark(images, seed, share)
-            found = audit(fitted(backbone, marked), marked, progress=False).found
-            hits = [k for k, a in enumerate(found, 1) if a.label == label and _overlap(a.box, box) > .3]
+            found = audit(fitted(backbone, marked), marked, progress=False).artefacts_found
+            hits = [k for k, a in enumerate(found, 1) if a.label == label and overlap(a.box, box) > .3]
             print(f"planted on {share:.0%} of {label}, seed {seed}: {len(found)} claimed, the mark at rank {hits[0] if hits else None}", flush=True)
-            for a in found: print(f"    IoU {_overlap(a.box, box):.2f}, right images {np.mean(a.shows == has):.3f}, score lost {a.drop:.2f}: {a!r}", flush=True)
+            for a in found: print(f"    IoU {overlap(a.box, box):.2f}, right images {np.mean(a.shows == has):.3f}, score lost {a.drop:.2f}: {a!r}", flush=True)
 
 
 def labels(backbone, images, args):
@@ -85,7 +85,7 @@ def labels(backbone, images, args):
         doubts = judge_labels(classifier, E, given, groups, progress=False)
         hit = doubts["position"].isin(wrong)
         values.append(average_precision_score(hit, doubts["score"]))
-        among = f"{doubts['suspect'].sum()} suspects, {(hit & doubts['suspect']).sum()} of {len(wrong)} errors among them"
+        among = f"{doubts['is_label_issue'].sum()} label issues, {(hit & doubts['is_label_issue']).sum()} of {len(wrong)} errors among them"
         print(f"labels, seed {seed}: average precision {values[-1]:.3f}; {among}", flush=True)
     print(f"labels: mean average precision {np.mean(values):.3f}, where chance is .03", flush=True)
 

@@ -1,4 +1,4 @@
-"""The picture of audits in the README: what features see, an artefact that was planted, and a label to doubt.
+"""The picture of audits in the README: what features see, an artefact that was planted, and a label issue.
 
 python benchmarks/audit_picture.py FOLDER WEIGHTS OUT.jpg [--features 226 264 214 200] [--label spur/spur_078.png] [--seed 1] [--cache DIR]
 
@@ -15,10 +15,10 @@ from PIL import Image
 
 from embcam import Backbone, EmbeddingClassifier, load_folder
 from embcam.auditing import audit
-from embcam.auditing.audit_page import _artefact_section, _atlas_sections, _label_sections
+from embcam.auditing.audit_page import _artefact_section, _atlas_section, _label_sections
 from embcam.figure import new_figure
 
-CROPS, SHOWN, MOST = 6, 3, 200_000  # crops of a feature, images of a suspect, bytes
+CROPS, SHOWN, MOST = 6, 3, 200_000  # crops of a feature, images of a finding, bytes
 
 
 def put(ax, image, under):
@@ -33,7 +33,7 @@ def draw_atlas(part, a, names):
     "Left: a row per feature, with the class that it speaks for most."
     part.text(.012, .985, "What features see", va="top", fontsize=13, weight="bold")
     part.text(.012, .925, "where each is strongest, with the class of the image", va="top", fontsize=9.5)
-    known = {row["name"]: (row, section) for row, section in zip(a.atlas.to_dict("records"), _atlas_sections(a))}
+    known = {row["name"]: (row, _atlas_section(a, row)) for row in a.atlas.to_dict("records")}
     rows = part.subplots(len(names), CROPS, gridspec_kw=dict(left=.165, right=.985, top=.865, bottom=.05, wspace=.07, hspace=.24))
     for axes, name in zip(rows, names):
         row, section = known[name]
@@ -43,16 +43,17 @@ def draw_atlas(part, a, names):
         axes[0].set_ylabel(f"feature {name}\nfor {c}\n{weights[c]:+.2f}", rotation=0, ha="right", va="center", fontsize=9.5, labelpad=6)
 
 
-def draw_suspect(part, title, text, tiles):
-    "Right: some images, and what they are suspected of."
+def draw_finding(part, title, text, tiles):
+    "Right: some images, and what was found in them."
     part.text(.01, .97, title, va="top", fontsize=13, weight="bold")
     part.text(.01, .855, text, va="top", fontsize=9.5)
     for ax, tile in zip(part.subplots(1, SHOWN, gridspec_kw=dict(left=.01, right=.99, top=.76, bottom=.09, wspace=.05)), tiles): put(ax, *tile)
 
 
 def picture(plain, names, marked, label):
-    "The atlas of one audit beside two suspects of another."
-    artefact, doubt = marked.found[0], next(section for section in _label_sections(marked) if section["heading"] == label)
+    "The atlas of one audit beside two findings of another."
+    artefact = marked.artefacts_found[0]
+    issue = next(section for section in _label_sections(marked) if section["heading"] == label)
     figure = new_figure(figsize=(11.6, 5.1))
     figure.set_layout_engine("none")
     left, right = figure.subfigures(1, 2, width_ratios=[1.16, 1], wspace=.02)
@@ -60,8 +61,9 @@ def picture(plain, names, marked, label):
     draw_atlas(left, plain, names)
     worth = (f"{artefact.inside:.0%} of the class show it, {artefact.outside:.0%} of the others; "
              f"AUC {artefact.auc_with:.2f}, without it {artefact.auc_without:.2f}")
-    draw_suspect(upper, f"An artefact of “{artefact.label}”, boxed", worth, _artefact_section(marked, artefact, next(marked.artefacts.itertuples()))["tiles"])
-    draw_suspect(lower, "A label to doubt", doubt["text"], doubt["tiles"])
+    tiles = _artefact_section(marked, artefact, next(marked.artefacts.itertuples()))["tiles"]
+    draw_finding(upper, f"An artefact of “{artefact.label}”, boxed", worth, tiles)
+    draw_finding(lower, "A label issue", issue["text"], issue["tiles"])
     return figure
 
 
@@ -90,7 +92,7 @@ def main():
     plain = audit(forest, images, args.cache and f"{args.cache}-plain", progress=False)
     planted, label, box, _ = plant_mark(images, args.seed, .9)
     marked = audit(fitted(Backbone(pooled="stages"), planted), planted, args.cache and f"{args.cache}-marked", progress=False)
-    print(plain, plain.atlas.round(3).to_string(), f"planted on {label}, box {box}", marked, marked.labels.head(12).to_string(), sep="\n")
+    print(plain, plain.atlas.round(3).to_string(), f"planted on {label}, box {box}", marked, marked.label_issues.head(12).to_string(), sep="\n")
     save_jpeg(picture(plain, args.features, marked, args.label), args.out)
 
 

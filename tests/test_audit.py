@@ -1,4 +1,4 @@
-"Edge cases of embcam.suspects, embcam.artefacts and embcam.audit."
+"Edge cases of embcam.auditing."
 import html
 import json
 import shlex
@@ -19,15 +19,19 @@ from embcam.images import ImageSet, load_folder
 from embcam.model import EmbeddingClassifier, logistic_head, svm_head
 from embcam.network import Backbone
 
-PARTS = {"artefacts": ["class", "images", "box", "features", "auc_with", "auc_without"], "labels": ["image", "given", "likely", "score"],
-         "twins": ["images", "similarity", "across_split"], "unlike": ["image", "distance"], "atlas": ["feature", "name", "images"]}
+PARTS = {"artefacts": ["class", "images", "box", "features", "auc_with", "auc_without"],
+         "label_issues": ["image", "given", "likely", "score"], "near_duplicates": ["images", "similarity", "across_split"],
+         "outliers": ["image", "distance"], "atlas": ["feature", "name", "images"]}
 
 
 def draw(n, seed=0, marked=()):
     "Bright and dark noise in two classes; those that are marked carry a cross in the upper left corner."
     rng = np.random.default_rng(seed)
     labels = np.array(["dark", "light"])[np.arange(n) % 2]
-    images = [np.uint8(np.clip(rng.normal(90 + 40*(c == "light"), 12, (8, 8, 3)).repeat(8, 0).repeat(8, 1) + rng.normal(0, 6, (64, 64, 3)), 0, 255)) for c in labels]
+    images = []
+    for c in labels:
+        coarse = rng.normal(90 + 40*(c == "light"), 12, (8, 8, 3)).repeat(8, 0).repeat(8, 1)
+        images.append(np.uint8(np.clip(coarse + rng.normal(0, 6, (64, 64, 3)), 0, 255)))
     for i in marked:
         images[i][2:14, 2:14] = 250
         images[i][7:9, 2:14] = 0
@@ -38,7 +42,8 @@ def draw(n, seed=0, marked=()):
 def backbone(): return Backbone(size=64, pooled="stages")
 
 
-def fitted(backbone, images, head=None, n="all"): return EmbeddingClassifier(backbone, logistic_head() if head is None else head, n, progress=False).fit(images)
+def fitted(backbone, images, head=None, n="all"):
+    return EmbeddingClassifier(backbone, logistic_head() if head is None else head, n, progress=False).fit(images)
 
 
 @pytest.mark.parametrize("head, n", [(None, "all"), (svm_head(), "all"), (RandomForestClassifier(10, random_state=0), 8)])
@@ -68,7 +73,8 @@ def test_from_the_page_to_the_explorer(backbone, tmp_path):
     command = shlex.split(html.unescape((out/"index.html").read_text()).split("in the explorer: ")[1].split("</p>")[0])
     assert command == ["embcam", "explore", str(tmp_path/"model"), str(tmp_path/"my photos"), "--audit", str(out)]
     x = open_explorer(command[2], command[3], audit=command[5])
-    assert {heading: [images.names[i] for i in where] for heading, where in x.gallery.groups.items()} == found.groups and len(x.gallery.names) == 24
+    assert {heading: [images.names[i] for i in where] for heading, where in x.gallery.groups.items()} == found.groups
+    assert len(x.gallery.names) == 24
     heading = f"feature {found.atlas['name'][2]}"
     x.wait()
     x.gallery.among.value = heading
@@ -79,7 +85,10 @@ def test_from_the_page_to_the_explorer(backbone, tmp_path):
     x.close()
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"artefacts": 3}', '{"artefacts": [], "labels": [{}], "twins": [], "unlike": [], "atlas": []}', "\xff"])
+NO_NAMES = '{"artefacts": [], "label_issues": [{}], "near_duplicates": [], "outliers": [], "atlas": []}'
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"artefacts": 3}', NO_NAMES, "\xff"])
 def test_what_is_no_audit(tmp_path, text):
     with pytest.raises(ValueError, match="no finished audit"): groups_in(tmp_path, ["a.png"])
     (tmp_path/"audit.json").write_text(text, encoding="latin-1")
@@ -89,8 +98,11 @@ def test_what_is_no_audit(tmp_path, text):
 def test_nothing_found_is_said(backbone):
     images = draw(24)
     found = audit(fitted(backbone, images), images, progress=False)
-    for words in ("No artefact", "No twins", "There are no masks", "training images"): assert words in repr(found), words
-    assert "<li>" in found._repr_html_() and found.show().axes is not None
+    for words in ("No artefact", "No near duplicates", "No outliers", "There are no masks", "training images"):
+        assert words in repr(found), words
+    assert "<li>" in found._repr_html_()
+    written = [text.get_text() for text in found.show().texts]
+    assert written == ([] if found.groups.keys() & {"label issues", "outliers"} else ["nothing found"])
 
 
 def test_few_images_and_one_class(backbone):
@@ -100,9 +112,9 @@ def test_few_images_and_one_class(backbone):
     assert "Fewer than 10 images: dark (4), light (3)" in repr(audit(classifier, few, progress=False))
     one = images[images.labels == "dark"]
     found = audit(classifier, one, progress=False)
-    assert "are of one class, dark" in repr(found) and found.labels.empty and found.artefacts.empty
+    assert "are of one class, dark" in repr(found) and found.label_issues.empty and found.artefacts.empty
     single = audit(classifier, images[[3]], progress=False)
-    assert len(single.table) == 1 and single.twins.empty
+    assert len(single.table) == 1 and single.near_duplicates.empty
 
 
 def test_classes_that_the_model_does_not_know(backbone):
@@ -164,7 +176,9 @@ def test_an_artefact_and_the_same_thing_in_both_classes():
         images = draw(n, marked=marked)
         found = find_artefacts(pixel_stack(images.images, progress=False), maps, labels)
         assert len(found) == expected  # and none of class b, at whose place the mark is absent
-        if expected: assert found[0].label == "a" and np.abs(np.array(found[0].box)*64 - (2, 2, 14, 14)).max() <= 1.5 and set(np.flatnonzero(found[0].shows)) == set(mine)
+        if expected:
+            assert found[0].label == "a" and set(np.flatnonzero(found[0].shows)) == set(mine)
+            assert np.abs(np.array(found[0].box)*64 - (2, 2, 14, 14)).max() <= 1.5
 
 
 def test_a_class_that_is_brighter_is_no_artefact():
@@ -184,7 +198,9 @@ def test_where_maps_do_not_lean_nothing_is_looked_for():
     assert find_artefacts(pixel_stack(images.images, progress=False), maps, labels) == []
 
 
-def test_stack_of_all_sizes(): assert pixel_stack([np.zeros((5, 9, 3), np.uint8), np.zeros((300, 20), np.uint8)], progress=False).shape == (2, _SIDE, _SIDE, 3)
+def test_stack_of_all_sizes():
+    images = [np.zeros((5, 9, 3), np.uint8), np.zeros((300, 20), np.uint8)]
+    assert pixel_stack(images, progress=False).shape == (2, _SIDE, _SIDE, 3)
 
 
 @pytest.mark.parametrize("box", [(0, 0, .1, .1), (.9, .9, 1, 1), (0, 0, 1, 1), (.5, .5, .5, .5)])
@@ -193,10 +209,10 @@ def test_blur_out_at_the_rim(box):
     assert blur_out(image, box).shape == image.shape
 
 
-def test_suspects_need_confidence():
+def test_label_issues_need_confidence():
     scores = np.array([[.6, .4]]*5 + [[.45, .55]]*5)
     found = find_label_issues(scores, ["a"]*5 + ["b"]*4 + ["a"])
-    assert found["position"][0] == 9 and found["suspect"].sum() <= 1
+    assert found["position"][0] == 9 and found["is_label_issue"].sum() <= 1
 
 
 def test_labels_that_are_numbers(backbone):
@@ -207,18 +223,18 @@ def test_labels_that_are_numbers(backbone):
     assert found["position"][0] == 3 and found["likely"][0] == 1
 
 
-def test_twins_of_twins_and_flat_images(backbone):
+def test_groups_of_near_duplicates_and_flat_images(backbone):
     images = draw(12).images
     flat = [np.full((32, 32, 3), v, np.uint8) for v in (0, 0, 255)]
     every = [*images, np.roll(images[0], 3, 1), np.roll(images[0], 3, 0), *flat]
-    twins = find_near_duplicates(backbone.embed(every, progress=False), every, progress=False)
-    groups = group_near_duplicates(twins, len(every))
+    pairs = find_near_duplicates(backbone.embed(every, progress=False), every, progress=False)
+    groups = group_near_duplicates(pairs, len(every))
     assert groups[0] == groups[12] == groups[13] and groups[14] == groups[15] != groups[16]
     assert pixel_similarity(np.zeros((64, 64)), np.full((64, 64), 255.)) == 0
     assert find_near_duplicates(np.zeros((1, 3)), images[:1], progress=False).empty
 
 
-def test_unlike_needs_three(): assert find_outliers(np.zeros((2, 3)), np.arange(2)).empty
+def test_outliers_need_three(): assert find_outliers(np.zeros((2, 3)), np.arange(2)).empty
 
 
 def test_few_explanations_are_one_strategy():
