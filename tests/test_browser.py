@@ -62,7 +62,7 @@ def prepare(home: Path) -> None:
     for i, image in enumerate(test.images): Image.fromarray(image).save(home/"photos"/f"{i:02}.png")
     (home/"photos"/"07-broken.png").write_bytes(b"no image")
     (home/"audit").mkdir()
-    found = dict(artefacts=[], labels=[dict(image="05.png"), dict(image="02.png")], twins=[], unlike=[], atlas=[])
+    found = dict(artefacts=[], label_issues=[dict(image="05.png"), dict(image="02.png")], near_duplicates=[], outliers=[], atlas=[])
     (home/"audit"/"audit.json").write_text(json.dumps(found))
     write_notebook(home/"explorer.ipynb", SOURCE.format(model=str(home/"model")))
 
@@ -179,7 +179,7 @@ class Page:
     def switch(self, row: int): self.page.locator(".emb-switches input").nth(row).click()
     def thumbnail(self, i: int): self.page.locator(".emb-thumb button").nth(i).click()
     def suspect(self, name: str):
-        self.select("among", "doubtful labels (2)")
+        self.select("among", "label issues (2)")
         self.page.wait_for_function("() => document.querySelector('.emb').innerText.includes('1 to 2 of 2')")
         self.page.locator(f".emb-thumb:visible:has(button[title^='{name}']) img").click(force=True)  # the image: the button lies over it
     def shot(self, name: str): self.page.screenshot(path=SHOTS/f"{self.name}-{name}.png")

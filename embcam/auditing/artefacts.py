@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['relevance_shares', 'hot_places', 'pixel_stack', 'steady_box', 'who_shows', 'contrast', 'Artefact', 'outstanding_box',
-           'find_artefacts', 'blur_out', 'measure_artefact']
+           'overlap', 'find_artefacts', 'blur_out', 'measure_artefact']
 
 # %% ../../nbs/7_auditing/04_artefacts.ipynb #7b051afc
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ from .label_issues import cross_validated_scores
 from ..images import open_image
 from ..judging.removal import impute_pixels, to_input_resolution
 from ..model import EmbeddingClassifier
+from ..ranking import Head
 
 # %% ../../nbs/7_auditing/04_artefacts.ipynb #4f037ed6
 _PLACES = 5  # hot places that are looked at in each class
@@ -113,7 +114,8 @@ def contrast(
     shows: np.ndarray,  # Which images show it, bool (n,)
 ) -> float:  # Mean difference, grey levels
     "How far the typical look of a box is from the colour of its rim."
-    (x0, y0, x1, y1), typical = box, np.median(stack[shows], axis=0)
+    x0, y0, x1, y1 = box
+    typical = np.median(stack[shows], axis=0)
     rim = np.zeros(typical.shape[:2], bool)
     rim[max(0, y0 - _RIM):y1 + _RIM, max(0, x0 - _RIM):x1 + _RIM] = True
     rim[y0:y1, x0:x1] = False
@@ -123,7 +125,7 @@ def contrast(
 @dataclass(frozen=True, eq=False)
 class Artefact:
     "Something that many images of one class show at one place."
-    label: object  # The class
+    label: str | int  # The class
     box: tuple  # (x0, y0, x1, y1), shares of the image
     shows: np.ndarray  # Which images show it, bool (n,)
     inside: float  # Share of the images predicted as the class that show it
@@ -149,15 +151,18 @@ def outstanding_box(
     x0, y0, x1, y1 = box
     look = np.median(stack[typical, y0:y1, x0:x1], axis=0)
     ys, xs = np.nonzero(np.abs(look - np.median(look, axis=(0, 1))).mean(-1) >= _CONTRAST)
-    return box if len(ys) < _LEAST else (x0 + int(xs.min()), y0 + int(ys.min()), x0 + int(xs.max()) + 1, y0 + int(ys.max()) + 1)
+    if len(ys) < _LEAST: return box
+    return x0 + int(xs.min()), y0 + int(ys.min()), x0 + int(xs.max()) + 1, y0 + int(ys.max()) + 1
 
 # %% ../../nbs/7_auditing/04_artefacts.ipynb #af1af682
 def _candidate(stack: np.ndarray, shares: np.ndarray, mine: np.ndarray, cell: tuple) -> tuple | None:
     "What is steady at a hot place, found a second time from the images that show it: box, and who shows it."
-    window, upper = _window(cell, shares.shape[1:]), max(_FEWEST, len(mine)//4)
+    window = _window(cell, shares.shape[1:])
+    upper = max(_FEWEST, len(mine)//4)
     leaning = mine[np.argsort(-shares[mine, cell[0], cell[1]], kind="stable")[:upper]]
     for first in (True, False):
-        if (box := steady_box(stack, leaning, window)) is None: return None
+        box = steady_box(stack, leaning, window)
+        if box is None: return None
         if first: box = outstanding_box(stack, box, leaning)
         shows = who_shows(stack, box, leaning)
         leaning = mine[shows[mine]]
@@ -165,31 +170,44 @@ def _candidate(stack: np.ndarray, shares: np.ndarray, mine: np.ndarray, cell: tu
     return box, shows
 
 # %% ../../nbs/7_auditing/04_artefacts.ipynb #898869df
-def _overlap(a: tuple, b: tuple) -> float:
+def overlap(
+    a: tuple,  # (x0, y0, x1, y1)
+    b: tuple,  # In the same units
+) -> float:  # From 0 to 1
     "Intersection over union of two boxes."
     width, height = (max(0, min(a[i + 2], b[i + 2]) - max(a[i], b[i])) for i in (0, 1))
     area = sum((c[2] - c[0])*(c[3] - c[1]) for c in (a, b))
     return width*height/(area - width*height)
 
+# %% ../../nbs/7_auditing/04_artefacts.ipynb #a931e6e7
+def _artefacts_of_class(stack: np.ndarray, shares: np.ndarray, predicted: np.ndarray, label: str | int) -> list[Artefact]:
+    "What images of one class show three times as often as others, and what stands out from its rim; each place once."
+    own = predicted == label
+    found = []
+    for cell in hot_places(shares[own]):
+        hit = _candidate(stack, shares, np.flatnonzero(own), cell)
+        if hit is None: continue
+        pixels, shows = hit
+        box = tuple(float(edge)/_SIDE for edge in pixels)
+        artefact = Artefact(label, box, shows, float(shows[own].mean()), float(shows[~own].mean()), contrast(stack, pixels, shows))
+        known = any(overlap(other.box, box) > .3 for other in found)
+        if artefact.inside >= _OFTEN*artefact.outside and artefact.contrast >= _CONTRAST and not known: found.append(artefact)
+    return found
 
+# %% ../../nbs/7_auditing/04_artefacts.ipynb #baa6adfc
 def find_artefacts(
     stack: np.ndarray,  # All images, from `pixel_stack`
     maps: np.ndarray,  # Of the predicted class of each, (n, rows, columns), signed
     predicted: np.ndarray,  # Predicted classes, (n,)
 ) -> list[Artefact]:  # Not measured yet; those shown by most images first
     "Things that images of one class show at one place and its maps lean on."
-    shares, found = relevance_shares(maps), []
+    shares = relevance_shares(maps)
+    found = []
     for label in np.unique(predicted).tolist():
-        own = predicted == label
-        if own.sum() < _FEWEST or own.all(): continue
-        for cell in hot_places(shares[own]):
-            if (hit := _candidate(stack, shares, np.flatnonzero(own), cell)) is None: continue
-            box, shows = tuple(float(edge)/_SIDE for edge in hit[0]), hit[1]
-            inside, outside, seen = float(shows[own].mean()), float(shows[~own].mean()), contrast(stack, hit[0], shows)
-            known = any(a.label == label and _overlap(a.box, box) > .3 for a in found)
-            if inside >= _OFTEN*outside and seen >= _CONTRAST and not known: found.append(Artefact(label, box, shows, inside, outside, seen))
-    def is_absence(a): return any(b.label != a.label and _overlap(a.box, b.box) and b.contrast > a.contrast for b in found)
-    return sorted((a for a in found if not is_absence(a)), key=lambda a: -a.shows.sum())
+        size = (predicted == label).sum()
+        if _FEWEST <= size < len(predicted): found += _artefacts_of_class(stack, shares, predicted, label)
+    def is_background(a): return any(b.label != a.label and overlap(a.box, b.box) and b.contrast > a.contrast for b in found)
+    return sorted((a for a in found if not is_background(a)), key=lambda a: -a.shows.sum())
 
 # %% ../../nbs/7_auditing/04_artefacts.ipynb #430dae27
 def blur_out(
@@ -205,12 +223,45 @@ def blur_out(
     return impute_pixels(image, removed, "noisy")
 
 # %% ../../nbs/7_auditing/04_artefacts.ipynb #f5660891
-def _class_auc(classifier: EmbeddingClassifier, E: np.ndarray, labels: np.ndarray, groups: np.ndarray, label, seed: int) -> float:
+def _class_auc(
+    classifier: EmbeddingClassifier, E: np.ndarray, labels: np.ndarray, groups: np.ndarray, label: str | int, seed: int
+) -> float:
     "Held-out AUC of one class against the rest; NaN where it cannot be had."
-    own, counts = labels == label, np.unique(labels, return_counts=True)[1]
+    own = labels == label
+    counts = np.unique(labels, return_counts=True)[1]
     if not own.any() or own.all() or counts.min() < 5: return float("nan")
     scores = cross_validated_scores(classifier, E, labels, groups, seed=seed)
     return float(roc_auc_score(own, scores[:, np.searchsorted(np.unique(labels), label)]))
+
+# %% ../../nbs/7_auditing/04_artefacts.ipynb #0d22a67c
+def _embedded_without(
+    artefact: Artefact, classifier: EmbeddingClassifier, images: Sequence, progress: bool
+) -> np.ndarray:  # (n, D)
+    "Embeddings of all images, the artefact blurred out; 128 images at a time are in memory."
+    backbone = classifier.backbone.uncached()
+    found = []
+    with tqdm(total=len(images), desc="blurring out", disable=not progress) as bar:
+        for start in range(0, len(images), 128):
+            blurred = []
+            for source in images[start:start + 128]:
+                image = to_input_resolution(open_image(source, bits=backbone.bits), backbone)
+                blurred.append(blur_out(image, artefact.box))
+                bar.update()
+            found.append(backbone.embed(blurred, progress=False))
+    return np.concatenate(found)
+
+# %% ../../nbs/7_auditing/04_artefacts.ipynb #1891fe07
+def _moved_features(
+    head: Head,
+    differences: np.ndarray,  # Embeddings with the artefact less those without, (m, D)
+    column: int,  # Of the artefact's class in the head
+) -> tuple:  # Ids
+    "Five features that an artefact moves most: for the class if the head is linear, else in either direction."
+    moved = differences.mean(0)[head.selected]
+    if head.linear is None: effects = np.abs(moved)
+    else: effects = moved*(head.linear[0][column] - head.linear[0].mean(0))
+    first = np.argsort(-effects, kind="stable")[:5]
+    return tuple(np.asarray(head.selected)[first].tolist())
 
 # %% ../../nbs/7_auditing/04_artefacts.ipynb #49d551c3
 def measure_artefact(
@@ -219,27 +270,16 @@ def measure_artefact(
     images: Sequence,  # All images: paths or arrays
     embeddings: np.ndarray,  # Of them, (n, D)
     labels: np.ndarray,  # Given classes, (n,)
-    groups: np.ndarray,  # From `suspects.twin_groups`, (n,)
+    groups: np.ndarray,  # From `group_near_duplicates`, (n,)
     seed: int = 0,  # Of the cross-validation
     progress: bool = True,  # Show a progress bar
 ) -> Artefact:  # With AUCs, drop and features
     "Blur it out of all images, and see what becomes of the scores."
-    blurred = (blur_out(to_input_resolution(open_image(source, bits=classifier.backbone.bits), classifier.backbone), artefact.box) for source in images)
-    shown = tqdm(blurred, total=len(images), desc="blurring out", disable=not progress)
-    without = np.concatenate([classifier.backbone.uncached().embed(part, progress=False) for part in _parts(shown, 128)])
-    head, k, own = classifier.head_, classifier.head_.index(artefact.label), artefact.shows
-    with_it, gone = (_class_auc(classifier, E, labels, groups, artefact.label, seed) for E in (embeddings, without))
-    moved = (embeddings[own] - without[own]).mean(0)[head.selected]
-    effects = moved if head.linear is None else moved*(head.linear[0][k] - head.linear[0].mean(0))
-    first = np.asarray(head.selected)[np.argsort(-(np.abs(effects) if head.linear is None else effects), kind="stable")[:5]]
-    drop = float((head.scores(embeddings[own]) - head.scores(without[own]))[:, k].mean())
-    return replace(artefact, auc_with=with_it, auc_without=gone, drop=drop, features=tuple(first.tolist()))
-
-# %% ../../nbs/7_auditing/04_artefacts.ipynb #0d22a67c
-def _parts(items, size: int):
-    "Lists of at most `size` items, one after the other."
-    part = []
-    for item in items:
-        part.append(item)
-        if len(part) == size: yield part; part = []
-    if part: yield part
+    without = _embedded_without(artefact, classifier, images, progress)
+    head = classifier.head_
+    own = artefact.shows
+    column = head.index(artefact.label)
+    drop = float((head.scores(embeddings[own]) - head.scores(without[own]))[:, column].mean())
+    return replace(artefact, drop=drop, features=_moved_features(head, embeddings[own] - without[own], column),
+                   auc_with=_class_auc(classifier, embeddings, labels, groups, artefact.label, seed),
+                   auc_without=_class_auc(classifier, without, labels, groups, artefact.label, seed))
