@@ -39,9 +39,12 @@ def strategy_grid(
     "Draw Figure 5 of the paper: strategies and layers by images; ValueError without images."
     sources = image_sources(images)
     if not sources: raise ValueError("There are no images to explain.")
-    masks = [sample.mask for sample in images] if isinstance(images, ImageSet) else [None]*len(sources)
+    labelled = isinstance(images, ImageSet)
+    masks = [sample.mask for sample in images] if labelled else [None]*len(sources)
+    truths = [f"true: {label}\n" for label in images.labels] if labelled else [""]*len(sources)
     groups = [explainer.strategies(source, strategies) for source in tqdm(sources, desc="strategies", disable=not progress)]
-    rows = [(ex, f"{ex.summary}\n{ex.target_name}\ncos {ex.similarity:.2f}", mask) for group, mask in zip(groups, masks) for ex in group]
+    rows = [(ex, f"{truth}{ex.summary}\n{ex.target_name}, cos {ex.similarity:.2f}", mask)
+            for group, mask, truth in zip(groups, masks, truths) for ex in group]
     return explanation_grid(*zip(*rows), shared)
 
 # %% ../../nbs/5_explanation/07_paper.ipynb #53e42586
@@ -170,6 +173,7 @@ def _draw_curves(found: Sweep, layer: str, figure: "Figure") -> None:
             look = dict(lw=2, label=strategy) if k == first else dict(lw=.7, alpha=.5)
             ax.plot(group["top"], group[value], color=_COLORS[strategies.index(strategy) % len(_COLORS)], **look)
         ax.set(xscale="log", xlabel="top-ranked features")
+        ax.xaxis.set_major_formatter("{x:.0f}")
         ax.set_title(_TITLES[value].format(layer), fontsize=10)
         ax.spines[["top", "right"]].set_visible(False)
     handles, labels = axes[0].get_legend_handles_labels()
