@@ -107,7 +107,7 @@ def seconds(function, *args):
 
 
 def changed(right, E, train, test, labels, head):
-    "Forecasts that differ from those on torchvision's embeddings: of the same head, and of one fitted on these."
+    "Predictions that differ from those on torchvision's embeddings: of the same head, and of one fitted on these."
     fitted = HEADS[head]().fit(right[train], labels[train])
     before = fitted.predict(right[test])
     return int((fitted.predict(E[test]) != before).sum()), int((HEADS[head]().fit(E[train], labels[train]).predict(E[test]) != before).sum())

@@ -1,6 +1,6 @@
 """What Ray costs against the plain loop, how much memory the driver takes, and what a row weighs.
 
-python benchmarks/scale.py [--n 2000] [--many 100000] [--skip-ray] [--csv nbs/results/scale.csv]
+python benchmarks/folder_speed.py [--n 2000] [--many 100000] [--skip-ray] [--csv nbs/results/scale.csv]
 
 Drawn logos of 224 px, EfficientNet-Lite0 with four stages, one thread for each worker. The loop and Ray embed the same folder with as many
 workers as there are cores (the loop: as many processes, each with its share of the folder), in turn, so that both meet the same load of the
@@ -29,7 +29,7 @@ from embcam.scale import embed_folder, explain_files, run_parts
 from embcam.scale.parts import Ledger, cut_parts
 
 LOOP = """import sys
-from embcam.embedding import Backbone
+from embcam.network import Backbone
 from embcam.scale import embed_folder
 embed_folder(sys.argv[1], sys.argv[2], Backbone(pooled='stages', cache=False), part_size=64, progress=False)"""
 

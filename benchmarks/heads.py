@@ -5,24 +5,23 @@ python benchmarks/heads.py FOLDER|logos [--seeds 5] [--cache DIR]
 For each seed a quarter is held out; `choose_head` compares the heads by nested cross-validation on the rest, and the winner is scored.
 Prints the winner and its AUC ROC (one-vs-rest) for each seed, that of every head alone, and the mean.
 """
-import argparse
 import sys
 from time import perf_counter
 
 import numpy as np
 
-from embcam import Backbone, EmbeddingClassifier, load_folder, make_logos
+from common import images_of, parser_of
+from embcam import Backbone, EmbeddingClassifier
 from embcam.model import HEADS, auc_roc, choose_head
 from embcam.model.heads import tuned_head
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", help="FOLDER/<class>/*, or 'logos': 880 drawn ones")
+    parser = parser_of(__doc__)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--cache")
     args = parser.parse_args()
-    images = make_logos(880, seed=0) if args.folder == "logos" else load_folder(args.folder)
+    images = images_of(args.folder)
     backbone, won, alone = Backbone(pooled="stages", cache=args.cache or True), [], {name: [] for name in HEADS}
     for seed in range(args.seeds):
         train, test = images.split(test_size=.25, seed=seed)

@@ -1,12 +1,11 @@
 """What an audit finds: planted artefacts, planted label errors, planted near duplicates, what it claims where nothing was planted, and what it costs.
 
-python benchmarks/audit.py FOLDER|logos [--parts unmarked planted labels twins cost] [--seeds 1 2] [--out DIR] [--cache DIR]
+python benchmarks/planted_faults.py FOLDER|logos [--parts unmarked planted labels twins cost] [--seeds 1 2] [--out DIR] [--cache DIR]
 
 FOLDER: FOLDER/<class>/*, or FOLDER/images/<class>/* beside FOLDER/masks; 'logos': 880 drawn ones. The network is Backbone(pooled="stages") with
 its default weights, the head `logistic_head`, fitted on three quarters. The thresholds of `artefacts` were chosen on seed 0.
 A planted mark is 12 of 160 pixels wide, in a corner, on 90 or 50 % of one class and 5 % of the others; class, corner and look are drawn by the seed.
 """
-import argparse
 import io
 import resource
 import sys
@@ -17,7 +16,8 @@ import torch
 from PIL import Image
 from sklearn.metrics import average_precision_score
 
-from embcam import Backbone, EmbeddingClassifier, load_folder, make_logos
+from common import images_of, parser_of
+from embcam import Backbone, EmbeddingClassifier
 from embcam.auditing import audit, find_near_duplicates, group_near_duplicates
 from embcam.auditing.artefacts import overlap
 from embcam.auditing.atlas import audit_explainer, explain_all
@@ -129,8 +129,7 @@ def cost(backbone, images, args):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", help="a folder of images, or 'logos'")
+    parser = parser_of(__doc__)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--shares", type=float, nargs="+", default=[.9, .5], help="of the class that carry the mark")
@@ -140,7 +139,7 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.name = "logos" if args.folder == "logos" else "folder"
-    images = make_logos(880, seed=0, progress=False) if args.folder == "logos" else load_folder(args.folder, progress=False)
+    images = images_of(args.folder, progress=False)
     if args.n: images = images[np.sort(np.random.default_rng(0).permutation(len(images))[:args.n])]
     backbone = Backbone(pooled="stages", cache=args.cache or True)
     print(f"{args.folder}: {len(images)} images, {backbone}", flush=True)

@@ -12,7 +12,6 @@ its surrogate: the
 better layer is chosen on one half of them (by SHA-256) and reported on the other, with paired intervals over images. --trust times one explanation
 with its trust: as it was (LIME, twenty controls with both of their sides), with LIME, and as it is.
 """
-import argparse
 import sys
 from functools import partial
 from pathlib import Path
@@ -28,6 +27,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+from common import defective, images_and_backbone, parser_of
 from embcam import EmbeddingClassifier, Explainer
 from embcam.explanation.builders import Case
 from embcam.explanation.reliability import CONTROLS, REPEATS, correlations, likeness, stability_top
@@ -37,7 +37,6 @@ from embcam.model import paper_forest
 from embcam.ranking import Head, ranking_stability
 from embcam.ranking.rankings import jaccard, rank_lime, rank_permutation, rank_shap
 from embcam.ranking.surrogate import _bins_of, _draw_bins, _fit, has_limit, rank_surrogate, scores_within
-from which_strategy import defective, images_and_backbone
 
 HEADS = dict(forest=paper_forest, svm=lambda: make_pipeline(StandardScaler(), SVC()), boosting=HistGradientBoostingClassifier,
              neighbours=lambda: make_pipeline(StandardScaler(), KNeighborsClassifier(15)),
@@ -154,8 +153,7 @@ def time_trust(classifier, images) -> None:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", help="a folder of images, or 'logos'")
+    parser = parser_of(__doc__)
     parser.add_argument("--out", help="CSV that the curve is appended to, head by head")
     parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--weights", default="auto")

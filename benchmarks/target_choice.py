@@ -1,7 +1,7 @@
 """Which target draws the best map? Signed targets against the paper's, on defects with masks.
 
-python benchmarks/targets.py FOLDER --out DIR [--backbone squeezenet1_0] [--weights FILE] [--seeds 3] [--n 60]
-python benchmarks/targets.py logos --out DIR [--backbone resnet18] [--weights FILE]
+python benchmarks/target_choice.py FOLDER --out DIR [--backbone squeezenet1_0] [--weights FILE] [--seeds 3] [--n 60]
+python benchmarks/target_choice.py logos --out DIR [--backbone resnet18] [--weights FILE]
 
 FOLDER holds images/<class>/* and masks/<class>/*. For each seed a classifier is trained on three quarters of the images, and the
 held-out defects are explained. The best layer of each map is chosen on one half of these (fixed by the images' SHA-256) and reported
@@ -13,13 +13,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from common import arguments, defective, images_and_backbone
 from embcam import TOZ, TRR, TZZ, EmbeddingClassifier, Explainer
 from embcam.explanation import Signed
 from embcam.judging import Baseline, bootstrap, compare, split_by_hash
 from embcam.model import auc_roc
 from embcam.ranking.rankings import rank_lime
-
-from which_strategy import arguments, defective, images_and_backbone
 
 METRICS = ["pixel_auc", "pointing_game_15", "mass_accuracy", "rank_accuracy"]
 KNOWN = {}

@@ -8,7 +8,6 @@ FOLDER holds images/<class>/* and masks/<class>/*. For each seed a classifier is
 (fixed by the images' SHA-256) and reported on the other. An interrupted run goes on where it stopped; --part runs one part of it, so that
 two can run beside each other. DIR gets table.csv, effects.csv, verdict.csv, named.csv, checks.csv and which_strategy.png.
 """
-import argparse
 import sys
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,8 @@ import pandas as pd
 from scipy.ndimage import gaussian_filter
 from sklearn.base import clone
 
-from embcam import TOZ, TRR, TZZ, Backbone, EmbeddingClassifier, Explainer, load_folder, make_logos
+from common import arguments, defective, images_and_backbone
+from embcam import TOZ, TRR, TZZ, EmbeddingClassifier, Explainer
 from embcam.judging import (MASK_METRICS, Baseline, SettingsGrid, baselines, bootstrap, compare, input_stability, randomization_test,
                             split_by_hash)
 from embcam.judging.baseline_maps import COSTLY
@@ -30,27 +30,6 @@ FAITHFUL = {f"{way.__name__}_{fill}": partial(way, fill=fill) for way in (deleti
 FAITHFUL |= {"road_most": partial(road, first="most"), "road_least": partial(road, first="least"), "sensitivity_n": partial(sensitivity_n, samples=50)}
 SETTING = ["K", "target", "top", "method", "layer"]
 PAPER = dict(K="sqrt(N)", top="13", method="gradcam")
-
-
-def arguments(doc, seeds) -> argparse.ArgumentParser:
-    "What every benchmark on defects with masks is asked."
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", help="a folder with masks, or 'logos'")
-    parser.add_argument("--out", required=True, help="folder for the scores")
-    parser.add_argument("--backbone", default="efficientnet_lite0")
-    parser.add_argument("--weights", default="auto")
-    parser.add_argument("--seeds", type=int, default=seeds, help="splits; each takes as long again")
-    parser.add_argument("--cache", help="folder for embeddings")
-    return parser
-
-
-def images_and_backbone(args) -> tuple:
-    "What the arguments name."
-    images = make_logos(880, seed=0) if args.folder == "logos" else load_folder(args.folder)
-    return images, Backbone(args.backbone, args.weights, cache=args.cache or True)
-
-
-def defective(images): return images[[i for i in range(len(images)) if (mask := images[i].mask) is not None and mask.any()]]
 
 
 def scene(images, backbone, seed) -> tuple:

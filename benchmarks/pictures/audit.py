@@ -1,22 +1,26 @@
 """The picture of audits in the README: what features see, an artefact that was planted, and a label issue.
 
-python benchmarks/audit_picture.py FOLDER WEIGHTS OUT.jpg [--features 226 264 214 200] [--label spur/spur_078.png] [--seed 1] [--cache DIR]
+python benchmarks/pictures/audit.py FOLDER WEIGHTS OUT.jpg [--features 226 264 214 200] [--label spur/spur_078.png] [--seed 1] [--cache DIR]
 
 Left, the images of FOLDER as they are, audited with the paper's classifier (a forest on the last layer) on SqueezeNet with WEIGHTS. Right, the
-same images with the mark that benchmarks/audit.py plants (on 90 % of a class and 5 % of the others; class, corner and look are drawn by the seed),
-audited with its classifier. What is drawn is what the pages of the two audits show. A quarter of an hour; --cache keeps what was explained.
+same images with the mark that benchmarks/planted_faults.py plants (on 90 % of a class and 5 % of the others; class, corner and look
+are drawn by the seed), audited with its classifier. What is drawn is what the pages of the two audits show. A quarter of an hour; --cache keeps what was explained.
 """
 import argparse
 import io
+import sys
+from pathlib import Path
 
 import torch
-from audit import fitted, plant_mark
 from PIL import Image
 
 from embcam import Backbone, EmbeddingClassifier, load_folder
 from embcam.auditing import audit
 from embcam.auditing.audit_page import _artefact_section, _atlas_section, _label_sections
 from embcam.figure import new_figure
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from planted_faults import fitted, plant_mark  # noqa: E402
 
 CROPS, SHOWN, MOST = 6, 3, 200_000  # crops of a feature, images of a finding, bytes
 

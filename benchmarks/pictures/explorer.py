@@ -1,6 +1,6 @@
 """The image of the explorer in the README: a browser on JupyterLab's own widgets, a model and a folder of images.
 
-python benchmarks/explorer_picture.py MODEL FOLDER CLASS IMAGE OUT.jpg [WIDTH HEIGHT THEME]
+python benchmarks/pictures/explorer.py MODEL FOLDER CLASS IMAGE OUT.jpg [WIDTH HEIGHT THEME]
 
 MODEL is made by `embcam fit`, FOLDER holds class folders; images that the model was trained on are left out. CLASS is what the
 gallery shows, IMAGE the name of what is looked at. The result is what Chromium paints; nothing is added.
@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-sys.path.insert(0, str(Path(__file__).parents[1]/"tests"))
+sys.path.insert(0, str(Path(__file__).parents[2]/"tests"))
 from test_browser import CHROMIUM, FLAGS, READY, environment, write_notebook  # noqa: E402
 
 from embcam.explorer.server import is_listening, server_command, start_server, stop_server  # noqa: E402
