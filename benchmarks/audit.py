@@ -1,20 +1,18 @@
-"""What an audit finds: planted artefacts, planted label errors, planted near duplicates, what it claims where nothing was planted, and what it costs.
+"""What an audit finds: planted artefacts, planted label errors, what it claims where nothing was planted, and what it costs.
 
-python benchmarks/audit.py FOLDER|logos [--parts unmarked planted labels twins cost] [--seeds 1 2] [--out DIR] [--cache DIR]
+python benchmarks/audit.py FOLDER|logos [--parts unmarked planted labels cost] [--seeds 1 2] [--out DIR] [--cache DIR]
 
 FOLDER: FOLDER/<class>/*, or FOLDER/images/<class>/* beside FOLDER/masks; 'logos': 880 drawn ones. The network is Backbone(pooled="stages") with
 its default weights, the head `logistic_head`, fitted on three quarters. The thresholds of `artefacts` were chosen on seed 0.
 A planted mark is 12 of 160 pixels wide, in a corner, on 90 or 50 % of one class and 5 % of the others; class, corner and look are drawn by the seed.
 """
 import argparse
-import io
 import resource
 import sys
 from time import perf_counter
 
 import numpy as np
 import torch
-from PIL import Image
 from sklearn.metrics import average_precision_score
 
 from embcam import Backbone, EmbeddingClassifier, load_folder, make_logos
@@ -22,11 +20,10 @@ from embcam.auditing import audit, find_near_duplicates, group_near_duplicates
 from embcam.auditing.artefacts import overlap
 from embcam.auditing.atlas import audit_explainer, explain_all
 from embcam.auditing.label_issues import judge_labels
-from embcam.auditing.near_duplicates import TWIN
 from embcam.images import ImageSet, open_image
 from embcam.model import logistic_head
 
-PARTS = ("unmarked", "planted", "labels", "twins", "cost")
+PARTS = ("unmarked", "planted", "labels", "cost")
 
 
 def stamp(image, corner, look):
@@ -88,32 +85,6 @@ def labels(backbone, images, args):
         among = f"{doubts['is_label_issue'].sum()} label issues, {(hit & doubts['is_label_issue']).sum()} of {len(wrong)} errors among them"
         print(f"labels, seed {seed}: average precision {values[-1]:.3f}; {among}", flush=True)
     print(f"labels: mean average precision {np.mean(values):.3f}, where chance is .03", flush=True)
-
-
-def altered_copy(image, kind, rng):
-    "A copy: resized, recompressed or shifted."
-    if kind == "resized": return np.asarray(Image.fromarray(image).resize([round(n*rng.uniform(.5, 1.5)) for n in image.shape[1::-1]], Image.Resampling.BICUBIC))
-    if kind == "recompressed":
-        buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, "JPEG", quality=int(rng.integers(30, 80)))
-        return open_image(buffer.getvalue())
-    dy, dx = rng.integers(1, max(2, min(image.shape[:2])//20), 2)  # up to 5 %
-    return image[dy:, dx:]
-
-
-def twins(backbone, images, args):
-    "Recall of planted copies, and pairs that were not planted."
-    for seed in args.seeds:
-        rng, kinds = np.random.default_rng(seed), ("resized", "recompressed", "shifted")
-        sources = rng.permutation(len(images))[:90]
-        copies = [altered_copy(open_image(images.images[i]), kinds[k % 3], rng) for k, i in enumerate(sources)]
-        found = find_near_duplicates(backbone.embed([*images.images, *copies], progress=False), [*images.images, *copies], progress=False)
-        pairs = {(int(a), int(b)): s for a, b, s in found.itertuples(index=False)}
-        true = {(int(i), len(images) + k): kinds[k % 3] for k, i in enumerate(sources)}
-        recall = {kind: np.mean([pair in pairs for pair, other in true.items() if other == kind]) for kind in kinds}
-        own = [pair for pair in pairs if pair not in true and max(pair) < len(images)]
-        print(f"twins, seed {seed}: recall {np.mean([pair in pairs for pair in true]):.3f} ({', '.join(f'{k} {v:.2f}' for k, v in recall.items())}); "
-              f"{len(own)} pairs among {len(images)} images that were not planted (similarity from {TWIN})", flush=True)
 
 
 def cost(backbone, images, args):
