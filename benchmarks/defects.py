@@ -58,11 +58,13 @@ def main():
     frame = pd.DataFrame(values, columns=["class", "strategy", "similarity"])
     print("\nsimilarities, seed 0", similarity_table(None, frame).round(3).to_string(), sep="\n")
     for scale in .03, .3, 1, 3:
-        means = {s: np.mean([similarity(reference(e, ranking, s), e) for e, ranking in zip(embeddings*scale, rankings)]) for s in (TOZ, TZZ, TRR)}
+        means = {s: np.mean([similarity(reference(e, ranking, s), e) for e, ranking in zip(embeddings*scale, rankings)]) for s in (TOZ,
+            TZZ, TRR)}
         print(f"embedding x {scale:<4}", " < ".join(f"{s} {means[s]:.3f}" for s in sorted(means, key=means.get)))
     print(f"top 13 features that matter by being absent: {np.mean([ranking.absent[:13].mean() for ranking in rankings]):.0%}")
     aucs = map_scores(classifier, rankings, test)
-    print(f"\npixel AUC against the masks, {aucs.name.nunique()} images, seed 0", aucs.pivot_table(index="target", columns="layer", values="auc").round(3).to_string(), sep="\n")
+    print(f"\npixel AUC against the masks, {aucs.name.nunique()} images, seed 0",
+          aucs.pivot_table(index="target", columns="layer", values="auc").round(3).to_string(), sep="\n")
 
 
 if __name__ == "__main__": sys.exit(main())

@@ -1,9 +1,11 @@
-"""How quick the explorer is: from a key on the slider to the decoded image in Chromium, EfficientNet-Lite0 at 224 px, 51 features, five maps.
+"""How quick the explorer is: from a key on the slider to the decoded image in Chromium, EfficientNet-Lite0 at 224 px, 51 features, five
+maps.
 
 python benchmarks/explorer_speed.py [STEPS]
 
 Through Voila on this machine, warm image: steps that were never asked before, by LayerCAM (a backward pass each) and by Grad-CAM (none),
-and steps back over known ground. Then a new image without LIME, a burst of twenty keys, the drawing alone, and 500 interactions with the kernel's memory.
+and steps back over known ground. Then a new image without LIME, a burst of twenty keys, the drawing alone, and 500 interactions with the
+kernel's memory.
 Printed with the machine's load, since all of it is wall-clock time.
 """
 import os
@@ -76,7 +78,8 @@ def in_browser(n: int) -> None:
         server = start_server(server_command(home/"x.ipynb", False, port), environment(home), stderr=subprocess.DEVNULL)
         try:
             while not is_listening(port): time.sleep(.2)
-            p = Page(playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS).new_page(viewport=dict(width=1280, height=1400)), "speed")
+            p = Page(playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS).new_page(viewport=dict(width=1280, height=1400)),
+                     "speed")
             p.page.goto(f"http://127.0.0.1:{port}/?token=t", wait_until="domcontentloaded", timeout=120_000)
             p.ready(120_000)
             p.page.wait_for_function("() => !document.querySelector('.emb').innerText.includes('to come')", timeout=120_000)

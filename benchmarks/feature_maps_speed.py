@@ -40,4 +40,5 @@ for _ in range(runs):
     package()
     times.append((middle - start, (time.perf_counter() - middle)/4))
 calls = np.array([mine/one for mine, one in times])
-print(f"100 feature maps x 4 layers: {np.median(times, 0)[0]:.2f} s, as long as {np.median(calls):.1f} calls of grad-cam (least {calls.min():.1f}, most {calls.max():.1f})")
+print(f"100 feature maps x 4 layers: {np.median(times, 0)[0]:.2f} s, as long as {np.median(calls):.1f} calls of grad-cam (least "
+      f"{calls.min():.1f}, most {calls.max():.1f})")

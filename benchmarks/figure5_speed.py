@@ -59,7 +59,8 @@ def main(repeats=15):
     trace = backbone.trace(image)
     a, b = grid_maps(trace, targets), package_maps(trace, targets, "gradcam")
     worst = max(np.abs(a[layer] - b[layer].numpy()).max()/np.abs(b[layer].numpy()).max() for layer in a)
-    print(f"embcam {statistics.median(mine):.3f} s, grad-cam {statistics.median(loop):.3f} s: {statistics.median(ratios):.1f} times as fast "
+    print(f"embcam {statistics.median(mine):.3f} s, grad-cam {statistics.median(loop):.3f} s: {statistics.median(ratios):.1f} times as "
+          f"fast "
           f"(least {min(ratios):.1f}, most {max(ratios):.1f}, {repeats} pairs); layer maps differ by {worst:.1e}")
 
 

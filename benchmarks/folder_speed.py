@@ -5,7 +5,8 @@ python benchmarks/folder_speed.py [--n 2000] [--many 100000] [--skip-ray] [--csv
 Drawn logos of 224 px, EfficientNet-Lite0 with four stages, one thread for each worker. The loop and Ray embed the same folder with as many
 workers as there are cores (the loop: as many processes, each with its share of the folder), in turn, so that both meet the same load of the
 machine. Both are timed whole, imports, network and Ray's start included, and once more without the start, where Ray's workers are taken to
-need as long as the loop. Core seconds count what processes used, whatever else the machine did. Memory: the resident size of the driver over
+need as long as the loop. Core seconds count what processes used, whatever else the machine did. Memory: the resident size of the driver
+over
 a folder of many tiny files, after each fifth of them, with a worker that only counts.
 """
 import argparse
@@ -25,7 +26,8 @@ from embcam.explanation import Explainer
 from embcam.images import list_images, make_logos
 from embcam.model import HEADS, EmbeddingClassifier
 from embcam.network import Backbone
-from embcam.scale import embed_folder, explain_files, run_parts
+from embcam.scale import embed_folder, explain_files
+from embcam.scale.parts import run_parts
 from embcam.scale.parts import Ledger, cut_parts
 
 LOOP = """import sys
@@ -54,7 +56,8 @@ def write(folder: Path, n: int, shares: int, size: int = 224) -> None:
 def loop(folder: Path, out: Path, shares: int) -> np.ndarray:
     "Seconds by the clock and on the cores of one plain loop for each core, side by side, imports included."
     start = seconds()
-    jobs = [subprocess.Popen([sys.executable, "-c", LOOP, str(folder/f"share-{i}"), str(out/f"{i}")], env=os.environ | dict(OMP_NUM_THREADS="1")) for i in range(shares)]
+    jobs = [subprocess.Popen([sys.executable, "-c", LOOP, str(folder/f"share-{i}"), str(out/f"{i}")],
+                             env=os.environ | dict(OMP_NUM_THREADS="1")) for i in range(shares)]
     codes = [job.wait() for job in jobs]
     if any(codes): raise SystemExit("a loop failed")
     return seconds() - start
@@ -98,7 +101,8 @@ def memory(folder: Path, n: int, engine: str) -> list[float]:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists(): path.write_bytes(f"{i}".encode())
     sizes, done = [resident()], 0
-    for answer in run_parts(count, cut_parts(list_images(folder), Ledger({}), 256), engine=engine, **dict(workers=2) if engine == "ray" else {}):
+    for answer in run_parts(count, cut_parts(list_images(folder), Ledger({}), 256), engine=engine,
+                            **dict(workers=2) if engine == "ray" else {}):
         done += sum(answer["done"].to_pylist())
         if done >= len(sizes)*n/5: sizes.append(resident())
     return sizes
@@ -119,7 +123,8 @@ def main():
         for engine in ["local", *([] if args.skip_ray else ["ray"])]:
             sizes = memory(home/"many", args.many, engine)
             found[f"driver, {engine}: bytes per image"] = (sizes[-1] - sizes[1])*2**20/(args.many*.8)
-            print(f"driver's memory, {engine}, before and after each fifth of {args.many:,} tiny images: {', '.join(f'{size:.0f}' for size in sizes)} MiB", flush=True)
+            print(f"driver's memory, {engine}, before and after each fifth of {args.many:,} tiny images: "
+                  f"{', '.join(f'{size:.0f}' for size in sizes)} MiB", flush=True)
         write(home/"photos", args.n, cores)
         backbone, start = Backbone(pooled="stages", cache=False), started(home)
         loops, rays, begun = [], [], None if args.skip_ray else start_ray(cores)
@@ -127,9 +132,11 @@ def main():
             loops.append(loop(home/"photos", home/f"loop-{i}", cores))
             if args.skip_ray: continue
             rays.append(begun + with_ray(backbone, home/"photos", home/f"ray-{i}", cores))
-            print(f"round {i}: loop {loops[-1][0]:.1f} s, {start[0]:.1f} s of it to start; Ray {rays[-1]:.1f} s, {begun:.1f} s of it to start", flush=True)
+            print(f"round {i}: loop {loops[-1][0]:.1f} s, {start[0]:.1f} s of it to start; Ray {rays[-1]:.1f} s, {begun:.1f} s of it to "
+                  f"start", flush=True)
         (wall, core), ready = np.min(loops, 0), start[0]
-        found |= {"images": args.n, "cores": cores, "images per second": args.n/(wall - ready), "core seconds per image": (core - cores*start[1])/args.n}
+        found |= {"images": args.n, "cores": cores, "images per second": args.n/(wall - ready),
+                  "core seconds per image": (core - cores*start[1])/args.n}
         if rays:
             once = (min(rays) - begun - ready)/(wall - ready)
             found |= {"Ray over loop, whole run": min(rays)/wall, "Ray over loop, once started": once, "seconds to start Ray": begun}
@@ -147,7 +154,8 @@ def main():
         found["bytes of explanation"] = sum(f.stat().st_size for f in (home/"logistic").rglob("*") if f.is_file())/len(few)
     for name, value in found.items(): print(f"{name}: {value:.4g}")
     if args.csv:
-        with open(args.csv, "w", newline="") as file: csv.writer(file).writerows([("what", "value"), *((name, f"{value:.4g}") for name, value in found.items())])
+        with open(args.csv, "w", newline="") as file:
+            csv.writer(file).writerows([("what", "value"), *((name, f"{value:.4g}") for name, value in found.items())])
 
 
 if __name__ == "__main__": sys.exit(main())

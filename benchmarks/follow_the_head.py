@@ -1,10 +1,12 @@
 """Do maps follow the head, and still find the defects? CAM methods on held-out defects with masks, and in the grid pointing game.
 
-python benchmarks/follow_the_head.py FOLDER|logos --out CSV [--head svm] [--backbone efficientnet_lite0] [--weights FILE] [--pooled stages] [--seeds 3]
+python benchmarks/follow_the_head.py FOLDER|logos --out CSV [--head svm] [--backbone efficientnet_lite0] [--weights FILE] [--pooled
+    stages] [--seeds 3]
     [--mosaics 20] [--half report|choose|all] [--picture FILE]
 
 For each seed the classifier is fitted on three quarters. The held-out defects whose SHA-256 is even are for choosing a method on, the odd
-ones for reporting; each is explained for its predicted class and for its own (column "asked"). Baselines are the explainer's own with features drawn from the whole
+ones for reporting; each is explained for its predicted class and for its own (column "asked"). Baselines are the explainer's own with
+features drawn from the whole
 embedding, and from the selected ones. Appends means with 95 % intervals (paired to LayerCAM) to CSV; --picture draws one mosaic.
 """
 import argparse
@@ -17,7 +19,10 @@ import pandas as pd
 from embcam import Backbone, EmbeddingClassifier, Explainer, load_folder, make_logos
 from embcam.drawing import show_map
 from embcam.figure import new_figure
-from embcam.judging import MASK_METRICS, bootstrap, grid_pointing, random_control, run_explainer, split_by_hash
+from embcam.judging import MASK_METRICS, grid_pointing, split_by_hash
+from embcam.judging.baseline_maps import random_control
+from embcam.judging.comparison import bootstrap
+from embcam.judging.cost import run_explainer
 from embcam.judging.pointing import at_double_size, confident_images, make_mosaic
 from embcam.model import HEADS, auc_roc
 
@@ -43,7 +48,8 @@ def picture(clf, test, path):
         for q, (ax, label) in enumerate(zip(row[1:], confident)):
             show_map(mosaic, explain(mosaic, label=label).maps["combined"]**.5, ax, f"where is \"{label}\"?")
             r, c = divmod(q, 2)
-            ax.plot(side*c + side*np.array([0, 1, 1, 0, 0]), side*r + side*np.array([0, 0, 1, 1, 0]), color="#39d0d8", lw=1.5, scalex=False, scaley=False)
+            ax.plot(side*c + side*np.array([0, 1, 1, 0, 0]), side*r + side*np.array([0, 0, 1, 1, 0]), color="#39d0d8", lw=1.5,
+                    scalex=False, scaley=False)
     figure.savefig(path, dpi=130, pil_kwargs=dict(quality=82))
 
 

@@ -33,7 +33,8 @@ def main():
             clf = EmbeddingClassifier(backbone, estimator, n, seed, progress=False).fit(X, train.labels)
             alone[name].append(auc_roc(test.labels, clf.scores(test), clf.classes_))
         won.append(alone[choice.name][-1])
-        print(f"seed {seed}: {choice.name} {won[-1]:.4f}, chosen in {seconds:.0f} s; " + ", ".join(f"{name} {values[-1]:.4f}" for name, values in alone.items()), flush=True)
+        print(f"seed {seed}: {choice.name} {won[-1]:.4f}, chosen in {seconds:.0f} s; " + ", ".join(f"{name} {values[-1]:.4f}" for name,
+            values in alone.items()), flush=True)
     print(f"mean {np.mean(won):.4f}; " + ", ".join(f"{name} {np.mean(values):.4f}" for name, values in alone.items()))
 
 

@@ -1,19 +1,19 @@
-"""What an audit finds: planted artefacts, planted label errors, planted near duplicates, what it claims where nothing was planted, and what it costs.
+"""What an audit finds: planted artefacts, planted label errors, what it claims where nothing was planted, and what it costs.
 
-python benchmarks/planted_faults.py FOLDER|logos [--parts unmarked planted labels twins cost] [--seeds 1 2] [--out DIR] [--cache DIR]
+python benchmarks/planted_faults.py FOLDER|logos [--parts unmarked planted labels cost] [--seeds 1 2] [--out DIR] [--cache DIR]
 
-FOLDER: FOLDER/<class>/*, or FOLDER/images/<class>/* beside FOLDER/masks; 'logos': 880 drawn ones. The network is Backbone(pooled="stages") with
+FOLDER: FOLDER/<class>/*, or FOLDER/images/<class>/* beside FOLDER/masks; 'logos': 880 drawn ones. The network is
+Backbone(pooled="stages") with
 its default weights, the head `logistic_head`, fitted on three quarters. The thresholds of `artefacts` were chosen on seed 0.
-A planted mark is 12 of 160 pixels wide, in a corner, on 90 or 50 % of one class and 5 % of the others; class, corner and look are drawn by the seed.
+A planted mark is 12 of 160 pixels wide, in a corner, on 90 or 50 % of one class and 5 % of the others; class, corner and look are drawn
+by the seed.
 """
-import io
 import resource
 import sys
 from time import perf_counter
 
 import numpy as np
 import torch
-from PIL import Image
 from sklearn.metrics import average_precision_score
 
 from common import images_of, parser_of
@@ -22,11 +22,10 @@ from embcam.auditing import audit, find_near_duplicates, group_near_duplicates
 from embcam.auditing.artefacts import overlap
 from embcam.auditing.atlas import audit_explainer, explain_all
 from embcam.auditing.label_issues import judge_labels
-from embcam.auditing.near_duplicates import TWIN
 from embcam.images import ImageSet, open_image
 from embcam.model import logistic_head
 
-PARTS = ("unmarked", "planted", "labels", "twins", "cost")
+PARTS = ("unmarked", "planted", "labels", "cost")
 
 
 def stamp(image, corner, look):
@@ -45,8 +44,10 @@ def stamp(image, corner, look):
 def plant_mark(images, seed, share, elsewhere=.05):
     "Marked images, the class of the mark, its box, and which images have it."
     rng = np.random.default_rng(seed)
-    label, corner, look = images.classes[int(rng.integers(len(images.classes)))], (int(rng.integers(2)), int(rng.integers(2))), int(rng.integers(3))
-    has, pixels, box = rng.random(len(images)) < np.where(images.labels == label, share, elsewhere), [open_image(source) for source in images.images], None
+    label, corner, look = images.classes[int(rng.integers(len(images.classes)))], (int(rng.integers(2)),
+        int(rng.integers(2))), int(rng.integers(3))
+    has, pixels, box = rng.random(len(images)) < np.where(images.labels == label, share,
+                                                          elsewhere), [open_image(source) for source in images.images], None
     for i in np.flatnonzero(has): pixels[i], box = stamp(pixels[i], corner, look)
     return ImageSet(pixels, images.labels, images.masks, images.names), label, box, has
 
@@ -70,14 +71,18 @@ def planted(backbone, images, args):
             marked, label, box, has = plant_mark(images, seed, share)
             found = audit(fitted(backbone, marked), marked, progress=False).artefacts_found
             hits = [k for k, a in enumerate(found, 1) if a.label == label and overlap(a.box, box) > .3]
-            print(f"planted on {share:.0%} of {label}, seed {seed}: {len(found)} claimed, the mark at rank {hits[0] if hits else None}", flush=True)
-            for a in found: print(f"    IoU {overlap(a.box, box):.2f}, right images {np.mean(a.shows == has):.3f}, score lost {a.drop:.2f}: {a!r}", flush=True)
+            print(f"planted on {share:.0%} of {label}, seed {seed}: {len(found)} claimed, the mark at rank {hits[0] if hits else None}",
+                  flush=True)
+            for a in found:
+                print(f"    IoU {overlap(a.box, box):.2f}, right images {np.mean(a.shows == has):.3f}, score lost {a.drop:.2f}: {a!r}",
+                      flush=True)
 
 
 def labels(backbone, images, args):
     "Average precision of the ranking of planted label errors."
     E, classes, values = backbone.embed(images, progress=False), np.asarray(images.classes), []
-    classifier, groups = fitted(backbone, images), group_near_duplicates(find_near_duplicates(E, images.images, progress=False), len(images))
+    classifier, groups = fitted(backbone, images), group_near_duplicates(find_near_duplicates(E, images.images, progress=False),
+        len(images))
     for seed in args.seeds:
         rng, given = np.random.default_rng(seed), images.labels.copy()
         wrong = rng.permutation(len(given))[:round(.03*len(given))]
@@ -90,32 +95,6 @@ def labels(backbone, images, args):
     print(f"labels: mean average precision {np.mean(values):.3f}, where chance is .03", flush=True)
 
 
-def altered_copy(image, kind, rng):
-    "A copy: resized, recompressed or shifted."
-    if kind == "resized": return np.asarray(Image.fromarray(image).resize([round(n*rng.uniform(.5, 1.5)) for n in image.shape[1::-1]], Image.Resampling.BICUBIC))
-    if kind == "recompressed":
-        buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, "JPEG", quality=int(rng.integers(30, 80)))
-        return open_image(buffer.getvalue())
-    dy, dx = rng.integers(1, max(2, min(image.shape[:2])//20), 2)  # up to 5 %
-    return image[dy:, dx:]
-
-
-def twins(backbone, images, args):
-    "Recall of planted copies, and pairs that were not planted."
-    for seed in args.seeds:
-        rng, kinds = np.random.default_rng(seed), ("resized", "recompressed", "shifted")
-        sources = rng.permutation(len(images))[:90]
-        copies = [altered_copy(open_image(images.images[i]), kinds[k % 3], rng) for k, i in enumerate(sources)]
-        found = find_near_duplicates(backbone.embed([*images.images, *copies], progress=False), [*images.images, *copies], progress=False)
-        pairs = {(int(a), int(b)): s for a, b, s in found.itertuples(index=False)}
-        true = {(int(i), len(images) + k): kinds[k % 3] for k, i in enumerate(sources)}
-        recall = {kind: np.mean([pair in pairs for pair, other in true.items() if other == kind]) for kind in kinds}
-        own = [pair for pair in pairs if pair not in true and max(pair) < len(images)]
-        print(f"twins, seed {seed}: recall {np.mean([pair in pairs for pair in true]):.3f} ({', '.join(f'{k} {v:.2f}' for k, v in recall.items())}); "
-              f"{len(own)} pairs among {len(images)} images that were not planted (similarity from {TWIN})", flush=True)
-
-
 def cost(backbone, images, args):
     "Seconds for each step and peak memory, for these images, and scaled to 5,000."
     classifier, start, n = fitted(backbone, images), perf_counter(), len(images)
@@ -124,7 +103,8 @@ def cost(backbone, images, args):
     explained = perf_counter() - start
     audit(classifier, images, progress=False)
     whole, peak = perf_counter() - start - explained, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/2**20
-    print(f"cost, {n} images: explaining {explained:.0f} s, the whole audit {whole:.0f} s, peak memory {peak:.1f} GiB; kept {sum(v.nbytes for v in kept.values())/2**20:.0f} MiB; "
+    print(f"cost, {n} images: explaining {explained:.0f} s, the whole audit {whole:.0f} s, peak memory {peak:.1f} GiB; kept "
+          f"{sum(v.nbytes for v in kept.values())/2**20:.0f} MiB; "
           f"5,000 images, scaled: {whole*5000/n/60:.0f} min ({len(found.maps)} maps)", flush=True)
 
 

@@ -1,15 +1,21 @@
 """Seconds against stability: all ways of ranking one forecast, in one run; and whether the default's maps stay as good.
 
-python benchmarks/ranking_speed.py FOLDER|logos --out CSV [--backbone efficientnet_lite0] [--weights FILE] [--images 8] [--seeds 5] [--heads forest svm ...]
+python benchmarks/ranking_speed.py FOLDER|logos --out CSV [--backbone efficientnet_lite0] [--weights FILE] [--images 8] [--seeds 5]
+    [--heads forest svm ...]
 python benchmarks/ranking_speed.py FOLDER --maps [--backbone ...] [--weights FILE] [--defects 60]
 python benchmarks/ranking_speed.py FOLDER|logos --trust [--backbone ...] [--weights FILE] [--images 8]
 
-The paper's forest (300 trees, K = sqrt(N)) and other heads are fitted on three quarters of the images, and held-out ones are ranked with several
-seeds. A way is stable if two seeds share their top 13 (Jaccard overlap); it is right if it shares them with LIME's limit: known exactly for forests,
-the mean of four times 16,384 quasi-random draws for other heads. Seconds are those of one ranking on one thread; "first" is what the first image of a
-head and seed costs more, because what all images share is made then. --maps draws the default explanation of held-out defects, ranked by lime and by
+The paper's forest (300 trees, K = sqrt(N)) and other heads are fitted on three quarters of the images, and held-out ones are ranked with
+several
+seeds. A way is stable if two seeds share their top 13 (Jaccard overlap); it is right if it shares them with LIME's limit: known exactly
+for forests,
+the mean of four times 16,384 quasi-random draws for other heads. Seconds are those of one ranking on one thread; "first" is what the
+first image of a
+head and seed costs more, because what all images share is made then. --maps draws the default explanation of held-out defects, ranked by
+lime and by
 its surrogate: the
-better layer is chosen on one half of them (by SHA-256) and reported on the other, with paired intervals over images. --trust times one explanation
+better layer is chosen on one half of them (by SHA-256) and reported on the other, with paired intervals over images. --trust times one
+explanation
 with its trust: as it was (LIME, twenty controls with both of their sides), with LIME, and as it is.
 """
 import sys
@@ -31,7 +37,9 @@ from common import defective, images_and_backbone, parser_of
 from embcam import EmbeddingClassifier, Explainer
 from embcam.explanation.builders import Case
 from embcam.explanation.reliability import CONTROLS, REPEATS, correlations, likeness, stability_top
-from embcam.judging import MASK_METRICS, bootstrap, run_explainer, split_by_hash
+from embcam.judging import MASK_METRICS, split_by_hash
+from embcam.judging.comparison import bootstrap
+from embcam.judging.cost import run_explainer
 from embcam.maps import activation_maps
 from embcam.model import paper_forest
 from embcam.ranking import Head, ranking_stability
@@ -64,7 +72,8 @@ def ways(head) -> dict:
     found |= {("independent draws", n): partial(rank_drawn, samples=n) for n in (512, 1024, 4096)}
     found |= {("antithetic draws", n): partial(rank_drawn, samples=n, place="antithetic") for n in (512, 1024, 4096)}
     hidden = unknown(head)
-    found |= {("quasi-random, shared", n): lambda e, h, label, seed, n=n: rank_surrogate(e, hidden, label, seed, n) for n in (256, 512, 1024, 4096, 16384)}
+    found |= {("quasi-random, shared", n): lambda e, h, label, seed,
+              n=n: rank_surrogate(e, hidden, label, seed, n) for n in (256, 512, 1024, 4096, 16384)}
     if has_limit(head): found |= {("limit, exact", 0): rank_surrogate, ("TreeSHAP", 0): rank_shap}
     return found | {("permutation", 100): rank_permutation}
 
@@ -97,9 +106,11 @@ def curve(name, head, embeddings, seeds) -> list[dict]:
         usual = np.median([t for _, first, t in times if not first])
         overlaps = [np.mean([jaccard(top(a), top(b)) for i, a in enumerate(image) for b in image[:i]]) for image in found]
         right = [np.mean([jaccard(top(w), top(t)) for w in image]) for image, t in zip(found, truth)]
-        rows.append(dict(head=name, way=way, draws=n, seconds=usual, first=max(0, times[0][2] - usual), overlap=np.mean(overlaps), with_limit=np.mean(right),
+        rows.append(dict(head=name, way=way, draws=n, seconds=usual, first=max(0, times[0][2] - usual), overlap=np.mean(overlaps),
+                         with_limit=np.mean(right),
                          images=len(found), seeds=seeds))
-        print("{head:10} {way:22} {draws:6} {seconds:8.4f} s, first {first:+8.4f} s, overlap {overlap:.2f}, with the limit {with_limit:.2f}".format(**rows[-1]), flush=True)
+        print("{head:10} {way:22} {draws:6} {seconds:8.4f} s, first {first:+8.4f} s, overlap {overlap:.2f}, with the limit "
+              "{with_limit:.2f}".format(**rows[-1]), flush=True)
     return rows
 
 
@@ -117,10 +128,12 @@ def compare_maps(classifier, defects) -> None:
     for layers, words in ((best, "best layer of each"), (dict(lime="combined", surrogate="combined"), "combined")):
         for metric in METRICS:
             part = frame[(frame["half"] == "report") & (frame["metric"] == metric)]
-            wide = pd.DataFrame({r: part[(part["ranking"] == r) & (part["layer"] == layers[r])].set_index("image")["value"] for r in ("lime", "surrogate")})
+            def best(r): return part[(part["ranking"] == r) & (part["layer"] == layers[r])].set_index("image")["value"]
+            wide = pd.DataFrame({r: best(r) for r in ("lime", "surrogate")})
             less = wide["surrogate"] - wide["lime"]
             low, high = bootstrap(less.to_numpy()[:, None])[:, 0]
-            print(f"{words} ({layers['lime']}, {layers['surrogate']}), {metric}: lime {wide['lime'].mean():.3f}, surrogate {wide['surrogate'].mean():.3f}, "
+            print(f"{words} ({layers['lime']}, {layers['surrogate']}), {metric}: lime {wide['lime'].mean():.3f}, surrogate "
+                  f"{wide['surrogate'].mean():.3f}, "
                   f"difference {less.mean():+.3f} ({low:+.3f} to {high:+.3f}), {len(wide)} images")
 
 
@@ -137,7 +150,8 @@ def as_it_was(explainer, image):
 def time_trust(classifier, images) -> None:
     "Seconds of one explanation, trust included: the ways take turns."
     lime, now = Explainer(classifier, ranking="lime"), Explainer(classifier)
-    ways = {"as it was": partial(as_it_was, lime), "lime": lambda image: lime(image).trust, "surrogate": lambda image: now(image).trust, "no trust": now}
+    ways = {"as it was": partial(as_it_was, lime), "lime": lambda image: lime(image).trust, "surrogate": lambda image: now(image).trust,
+            "no trust": now}
     for ask in ways.values(): ask(images[0])  # what is made once
     seconds, alike = {name: [] for name in ways}, []
     for image in images:
@@ -148,7 +162,8 @@ def time_trust(classifier, images) -> None:
             if name == "as it was": before = found[1]["combined"]
             if name == "lime": alike.append(abs(found.likeness["combined"] - before))
     print(", ".join(f"{name} {np.median(values):.2f} s" for name, values in seconds.items()), f"(medians of {len(images)})")
-    print("ratio to as it was: " + ", ".join(f"{name} {np.median(np.divide(seconds['as it was'], values)):.1f}" for name, values in seconds.items()))
+    print("ratio to as it was: " + ", ".join(f"{name} {np.median(np.divide(seconds['as it was'], values)):.1f}" for name,
+                                             values in seconds.items()))
     print(f"likeness (combined) moves by {np.mean(alike):.3f} on average, {max(alike):.3f} at most, because fewer controls are drawn")
 
 

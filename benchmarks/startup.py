@@ -2,8 +2,10 @@
 
 python benchmarks/startup.py [CHECKOUT...]
 
-Medians of five runs, after one that warms the disk cache; several checkouts (default: this one) take turns, so that all meet the same load. Beside them `import torch`
-and `import timm`, which brings torchvision and with it torch._dynamo: below their sum no command with the default network can come. The model is a forest on drawn logos.
+Medians of five runs, after one that warms the disk cache; several checkouts (default: this one) take turns, so that all meet the same
+load. Beside them `import torch`
+and `import timm`, which brings torchvision and with it torch._dynamo: below their sum no command with the default network can come. The
+model is a forest on drawn logos.
 """
 import os
 import statistics
@@ -44,7 +46,8 @@ if __name__ == "__main__":
         home = Path(folder)
         measure(checkouts[0], PREPARE, home)
         cases = {f"{what}, {checkout}": (checkout, RUN, *arguments) for checkout in checkouts for what, arguments in
-                 (("embcam --help", ["--help"]), ("embcam predict, one image", ["predict", home/"model", home/"one", "--out", home/"t.csv", "--force"]))}
+                 (("embcam --help", ["--help"]), ("embcam predict, one image", ["predict", home/"model", home/"one", "--out", home/"t.csv",
+                     "--force"]))}
         cases |= {code: (checkouts[0], code) for code in ("import torch", "import timm", "import skops.io")}
         found = {name: [] for name in cases}
         for i in range(6):

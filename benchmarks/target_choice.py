@@ -16,7 +16,8 @@ import pandas as pd
 from common import arguments, defective, images_and_backbone
 from embcam import TOZ, TRR, TZZ, EmbeddingClassifier, Explainer
 from embcam.explanation import Signed
-from embcam.judging import Baseline, bootstrap, compare, split_by_hash
+from embcam.judging import Baseline, compare, split_by_hash
+from embcam.judging.comparison import bootstrap
 from embcam.model import auc_roc
 from embcam.ranking.rankings import rank_lime
 
@@ -36,20 +37,23 @@ def rows(classifier, seed):
     def ask(make=Explainer, **settings): return make(classifier, ranking=lime_once, random_state=seed, **settings)
     named = {f"{strategy}, {method}": ask(Explainer.paper, target=strategy, method=method)
              for method in ("gradcam", "layercam") for strategy in (TZZ, TOZ, TRR)}
-    named |= {f"signed {source}, {method}": ask(target=Signed(source), method=method) for source in ("lime", "shap", "difference") for method in ("layercam", "focus")}
+    named |= {f"signed {source}, {method}": ask(target=Signed(source), method=method) for source in ("lime", "shap",
+        "difference") for method in ("layercam", "focus")}
     named |= {"signed lime, gradcam": ask(target=Signed("lime"), method="gradcam")}
     return named | {name: Baseline(classifier, name, seed) for name in ("mean activation", "centre prior")}
 
 
 def report(frame):
     "Best layer on one half, scores on the other; differences to the paper's TZZ and to mean activation."
-    half = frame.groupby(["half", "explainer", "layer", "metric", "image"])["value"].mean()  # an image that several seeds hold out counts once
+    half = frame.groupby(["half", "explainer", "layer", "metric",
+                          "image"])["value"].mean()  # an image that several seeds hold out counts once
     chosen = half["first"].xs("pixel_auc", level="metric").groupby(["explainer", "layer"]).mean().unstack().idxmax(axis=1)
     print(f"\nbest layer on {half['first'].index.get_level_values('image').nunique()} images, "
           f"reported on {half['second'].index.get_level_values('image').nunique()} others")
     for metric in METRICS:
         wide = pd.DataFrame({name: half["second"].loc[name, layer, metric] for name, layer in chosen.items()})
-        table = pd.DataFrame(dict(layer=chosen, mean=wide.mean())).join(pd.DataFrame(bootstrap(wide).T, index=wide.columns, columns=["low", "high"]))
+        table = pd.DataFrame(dict(layer=chosen, mean=wide.mean())).join(pd.DataFrame(bootstrap(wide).T, index=wide.columns,
+            columns=["low", "high"]))
         for other in "TZZ, gradcam", "mean activation":
             less = wide.sub(wide[other], axis=0)
             table[f"- {other}"] = [f"{d:+.3f} ({low:+.3f} to {high:+.3f})" for d, low, high in zip(less.mean(), *bootstrap(less))]

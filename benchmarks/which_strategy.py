@@ -20,14 +20,16 @@ from sklearn.base import clone
 
 from common import arguments, defective, images_and_backbone
 from embcam import TOZ, TRR, TZZ, EmbeddingClassifier, Explainer
-from embcam.judging import (MASK_METRICS, Baseline, SettingsGrid, baselines, bootstrap, compare, input_stability, randomization_test,
-                            split_by_hash)
+from embcam.judging import MASK_METRICS, Baseline, baselines, compare, input_stability, randomization_test, split_by_hash
+from embcam.judging.comparison import bootstrap
+from embcam.judging.settings import SettingsGrid
 from embcam.judging.baseline_maps import COSTLY
 from embcam.judging.faithfulness import deletion, insertion, road, sensitivity_n
 from embcam.model import auc_roc
 
 FAITHFUL = {f"{way.__name__}_{fill}": partial(way, fill=fill) for way in (deletion, insertion) for fill in ("mean", "blur")}
-FAITHFUL |= {"road_most": partial(road, first="most"), "road_least": partial(road, first="least"), "sensitivity_n": partial(sensitivity_n, samples=50)}
+FAITHFUL |= {"road_most": partial(road, first="most"), "road_least": partial(road, first="least"),
+             "sensitivity_n": partial(sensitivity_n, samples=50)}
 SETTING = ["K", "target", "top", "method", "layer"]
 PAPER = dict(K="sqrt(N)", top="13", method="gradcam")
 
@@ -37,9 +39,11 @@ def scene(images, backbone, seed) -> tuple:
     train, test = images.split(test_size=.25, seed=seed)
     first = EmbeddingClassifier(backbone, random_state=seed).fit(train)
     k = len(first.selected_)
-    heads = {"sqrt(N)": first} | {name: clone(first).set_params(n_features=n).fit(first.background_, first.labels_) for name, n in (("2 sqrt(N)", 2*k), ("all", "all"))}
+    heads = {"sqrt(N)": first} | {name: clone(first).set_params(n_features=n).fit(first.background_, first.labels_) for name,
+                                  n in (("2 sqrt(N)", 2*k), ("all", "all"))}
     for name, head in heads.items():
-        print(f"seed {seed}, K = {name} = {len(head.selected_)}: AUC ROC {auc_roc(test.labels, head.predict_proba(test), head.classes_):.4f}", flush=True)
+        print(f"seed {seed}, K = {name} = {len(head.selected_)}: AUC ROC "
+              f"{auc_roc(test.labels, head.predict_proba(test), head.classes_):.4f}", flush=True)
     return heads, defective(test)
 
 
@@ -60,7 +64,8 @@ def named(classifier, seed) -> dict:
     rows |= {f"paper, {strategy}": Explainer.paper(classifier, strategy, seed) for strategy in (TZZ, TOZ, TRR)}
     rows["default, all K features"] = rows["embcam's default"].replace(top=len(classifier.selected_))
     known = baselines(rows["embcam's default"], seed)
-    return rows | {name: known[name] for name in ("random features", "random selected features", "mean activation", "centre prior", *COSTLY)}
+    return rows | {name: known[name] for name in ("random features", "random selected features", "mean activation", "centre prior",
+                                                  *COSTLY)}
 
 
 def run_named(args, heads, defects, seed) -> pd.DataFrame:
@@ -68,7 +73,8 @@ def run_named(args, heads, defects, seed) -> pd.DataFrame:
     some = shuffled(split_by_hash(defects)[1], seed, args.named//args.seeds)
     frame = compare(named(heads["sqrt(N)"], seed), some, MASK_METRICS | FAITHFUL, out=Path(args.out)/f"named{seed}", seed=seed).frame
     truth = {name: partial(of_mask, metric=metric) for name, metric in FAITHFUL.items()}
-    return pd.concat([frame, compare({"the true mask": Baseline(heads["sqrt(N)"], "random map")}, some, truth, out=Path(args.out)/f"truth{seed}", seed=seed).frame])
+    return pd.concat([frame, compare({"the true mask": Baseline(heads["sqrt(N)"], "random map")}, some, truth,
+                                     out=Path(args.out)/f"truth{seed}", seed=seed).frame])
 
 
 def of_mask(relevance, mask, image, classifier, label, seed, metric=insertion):
@@ -111,20 +117,25 @@ def report_grid(frame, out) -> None:
     auc = grid[grid["metric"] == "pixel_auc"]
     best = auc[auc["half"] == "choose"].groupby(SETTING)["value"].mean()
     rows = {f"{target}, best": best.xs(target, level="target", drop_level=False).idxmax() for target in ("signed", "TZZ", "TOZ", "TRR")}
-    rows |= {f"{target}, as in the paper": best.xs((PAPER["K"], target, PAPER["top"], PAPER["method"]), level=SETTING[:4], drop_level=False).idxmax() for target in ("TZZ", "TOZ", "TRR")}  # noqa: E501
+    rows |= {f"{target}, as in the paper": best.xs((PAPER["K"], target, PAPER["top"], PAPER["method"]), level=SETTING[:4],
+                                                   drop_level=False).idxmax() for target in ("TZZ", "TOZ", "TRR")}  # noqa: E501
     rows["embcam's default"] = ("sqrt(N)", "signed", "13", "focus", "combined")
-    wide = {name: grid[(grid["half"] == "report") & (grid[SETTING] == list(setting)).all(axis=1)].pivot(index="image", columns="metric", values="value") for name, setting in rows.items()}  # noqa: E501
+    wide = {name: grid[(grid["half"] == "report") & (grid[SETTING] == list(setting)).all(axis=1)].pivot(index="image", columns="metric",
+        values="value") for name, setting in rows.items()}  # noqa: E501
     reported = frame[frame["half"] == "report"]
     for name in frame.loc[frame["target"].isna(), "explainer"].unique():
         own = reported[(reported["explainer"] == name) & (reported["layer"] == "combined")]
         wide[name], rows[name] = own.pivot_table(index="image", columns="metric", values="value"), ("", "", "", "", "combined")
     default = wide["embcam's default"]
-    table = pd.DataFrame([dict(zip(SETTING, rows[name]), pixel_auc=interval(w["pixel_auc"]), less_paper=interval(w["pixel_auc"] - wide["TZZ, as in the paper"]["pixel_auc"], "+"),
-                               **{f"default_less_{metric}": interval(default[metric] - w[metric], "+") for metric in ("pixel_auc", "mass_accuracy")},
+    table = pd.DataFrame([dict(zip(SETTING, rows[name]), pixel_auc=interval(w["pixel_auc"]),
+                               less_paper=interval(w["pixel_auc"] - wide["TZZ, as in the paper"]["pixel_auc"], "+"),
+                               **{f"default_less_{metric}": interval(default[metric] - w[metric], "+") for metric in ("pixel_auc",
+                                   "mass_accuracy")},
                                **w.drop(columns="pixel_auc").mean().round(3)) for name, w in wide.items()], index=[*wide])
     table = table.iloc[np.argsort([-w["pixel_auc"].mean() for w in wide.values()])]
     table.to_csv(out/"table.csv")
-    print(f"\nchosen on {auc[auc['half'] == 'choose']['image'].nunique()} images, reported on {auc[auc['half'] == 'report']['image'].nunique()} others; "
+    print(f"\nchosen on {auc[auc['half'] == 'choose']['image'].nunique()} images, reported on "
+          f"{auc[auc['half'] == 'report']['image'].nunique()} others; "
           f"{len(best)} settings\n{table.to_string()}")
     usual = dict(K="sqrt(N)", top="13", method="layercam", layer="combined")
     effects = pd.concat([effect(auc, factor, usual) for factor in ("layer", "top", "method", "K")])
@@ -138,8 +149,10 @@ def effect(auc, factor, usual) -> pd.DataFrame:
     for target in ("signed", "TZZ", "TOZ", "TRR"):
         setting = usual | (dict(method="gradcam") if target != "signed" else {}) | dict(target=target)
         for value in values:
-            part = auc[(auc["half"] == "report") & (auc[[*setting]] == pd.Series(setting | {factor: value})).all(axis=1)]["value"].to_numpy()
-            rows.append(dict(factor=factor, value=value, target=target, mean=part.mean(), **dict(zip(("low", "high"), bootstrap(part[:, None])[:, 0])), n=len(part)))
+            same = (auc[[*setting]] == pd.Series(setting | {factor: value})).all(axis=1)
+            part = auc[(auc["half"] == "report") & same]["value"].to_numpy()
+            rows.append(dict(factor=factor, value=value, target=target, mean=part.mean(),
+                             **dict(zip(("low", "high"), bootstrap(part[:, None])[:, 0])), n=len(part)))
     return pd.DataFrame(rows)
 
 
@@ -150,8 +163,10 @@ def draw(effects, path) -> None:
     for ax, (factor, part) in zip(axes, effects.groupby("factor", sort=False)):
         values = list(dict.fromkeys(part["value"]))
         for shift, (target, line) in zip((-.18, -.06, .06, .18), part.groupby("target", sort=False)):
-            ax.errorbar(np.arange(len(values)) + shift, line["mean"], [line["mean"] - line["low"], line["high"] - line["mean"]], fmt="o", ms=4, lw=1.2, color=colours[target], label=target)  # noqa: E501
-        ax.set_xticks(range(len(values)), [v.removeprefix("features.") for v in values], rotation=40 if factor == "method" else 0, fontsize=8)
+            ax.errorbar(np.arange(len(values)) + shift, line["mean"], [line["mean"] - line["low"], line["high"] - line["mean"]], fmt="o",
+                        ms=4, lw=1.2, color=colours[target], label=target)  # noqa: E501
+        ax.set_xticks(range(len(values)), [v.removeprefix("features.") for v in values], rotation=40 if factor == "method" else 0,
+                      fontsize=8)
         ax.set_xlabel({"top": "top-ranked features", "method": "CAM method", "K": "selected features K"}.get(factor, factor))
         ax.axhline(.5, color="0.6", lw=.8, ls=":")
         ax.spines[["top", "right"]].set_visible(False)
@@ -168,12 +183,14 @@ def report_verdict(frame, out) -> None:
     rows = []
     for layer in dict.fromkeys(fixed["layer"]):
         for kind in (*dict.fromkeys(fixed["class"]), "all"):
-            part = fixed[(fixed["layer"] == layer) & ((fixed["class"] == kind) | (kind == "all"))].pivot(index="image", columns="target", values="value")
+            part = fixed[(fixed["layer"] == layer) & ((fixed["class"] == kind) | (kind == "all"))].pivot(index="image", columns="target",
+                values="value")
             for other in ("TOZ", "TRR", "signed"):
                 less = part["TZZ"] - part[other]
                 low, high = bootstrap(less.to_numpy()[:, None])[:, 0]
                 verdict = "TZZ better" if low > 0 else "TZZ worse" if high < 0 else "open"
-                rows.append(dict(layer=layer, **{"class": kind}, n=len(part), TZZ=part["TZZ"].mean(), other=other, difference=less.mean(), low=low, high=high, verdict=verdict))
+                rows.append(dict(layer=layer, **{"class": kind}, n=len(part), TZZ=part["TZZ"].mean(), other=other, difference=less.mean(),
+                                 low=low, high=high, verdict=verdict))
     table = pd.DataFrame(rows)
     table.to_csv(out/"verdict.csv", index=False)
     print(f"\nTZZ less the other, Grad-CAM, top 13, K = sqrt(N)\n{table.round(3).to_string(index=False)}")
@@ -183,10 +200,12 @@ def report_verdict(frame, out) -> None:
 def report_named(frame, out) -> None:
     "Means of the named rows, their cost, and the default's paired difference to each."
     counted = {name: part.groupby(["image", "metric"])["value"].mean().unstack() for name, part in frame.groupby("explainer", sort=False)}
-    cost = frame.groupby("explainer", sort=False).agg(forwards=("forwards", "mean"), backwards=("backwards", "mean"), seconds=("seconds", "median"))
+    cost = frame.groupby("explainer", sort=False).agg(forwards=("forwards", "mean"), backwards=("backwards", "mean"),
+                                                      seconds=("seconds", "median"))
     means = pd.DataFrame({name: wide.mean() for name, wide in counted.items()}).T
     default = counted["embcam's default"]
-    table = means.join(cost).assign(**{f"default_less_{metric}": [interval(default[metric] - wide[metric], "+") if metric in wide else "" for wide in counted.values()]
+    table = means.join(cost).assign(**{f"default_less_{metric}": [interval(default[metric] - wide[metric],
+        "+") if metric in wide else "" for wide in counted.values()]
                                        for metric in ("pixel_auc", "insertion_mean", "insertion_blur", "deletion_mean")})
     table.to_csv(out/"named.csv")
     print(f"\n{len(default)} images of the half to report on\n{table.round(3).T.to_string()}")
@@ -196,7 +215,8 @@ def report_checks(frame, out) -> None:
     "Rank correlation and SSIM with the true map."
     table = frame.groupby(["explainer", "check"], sort=False)[["spearman", "ssim", "change"]].mean()
     table.to_csv(out/"checks.csv")
-    print(f"\n{frame['image'].nunique()} images\n{table['spearman'].unstack('explainer').round(2).to_string()}\n{table['ssim'].unstack('explainer').round(2).to_string()}")
+    print(f"\n{frame['image'].nunique()} "
+          f"images\n{table['spearman'].unstack('explainer').round(2).to_string()}\n{table['ssim'].unstack('explainer').round(2).to_string()}")
 
 
 def main():

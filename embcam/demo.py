@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from .drawing.pages import index_page
-from .explanation import Explainer, Explanation, beside_paper, explanation_grid, similarity_table, strategy_grid
+from .explanation import Explainer, Explanation, explanation_grid, similarity_table, strategy_grid
+from .explanation.paper import beside_paper
 from .explanation.saving import index_entry
 from .images import ImageSet
 from .maps import EnergyTarget

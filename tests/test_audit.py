@@ -12,15 +12,14 @@ from embcam.auditing import audit, find_artefacts, find_label_issues, find_near_
 from embcam.auditing.artefacts import _SIDE, blur_out, pixel_stack
 from embcam.auditing.atlas import audit_explainer, explain_all, group_explanations
 from embcam.auditing.label_issues import judge_labels
-from embcam.auditing.near_duplicates import pixel_similarity
-from embcam.explorer import open_explorer
+from embcam.explorer.server import open_explorer
 from embcam.explorer.server import groups_in
 from embcam.images import ImageSet, load_folder
 from embcam.model import EmbeddingClassifier, logistic_head, svm_head
 from embcam.network import Backbone
 
 PARTS = {"artefacts": ["class", "images", "box", "features", "auc_with", "auc_without"],
-         "label_issues": ["image", "given", "likely", "score"], "near_duplicates": ["images", "similarity", "across_split"],
+         "label_issues": ["image", "given", "likely", "score"], "near_duplicates": ["images", "clearness", "mirrored", "across_split"],
          "outliers": ["image", "distance"], "atlas": ["feature", "name", "images"]}
 
 
@@ -226,11 +225,11 @@ def test_labels_that_are_numbers(backbone):
 def test_groups_of_near_duplicates_and_flat_images(backbone):
     images = draw(12).images
     flat = [np.full((32, 32, 3), v, np.uint8) for v in (0, 0, 255)]
-    every = [*images, np.roll(images[0], 3, 1), np.roll(images[0], 3, 0), *flat]
+    every = [*images, np.roll(images[0], 3, 1), images[0][:, ::-1], *flat]
     pairs = find_near_duplicates(backbone.embed(every, progress=False), every, progress=False)
     groups = group_near_duplicates(pairs, len(every))
     assert groups[0] == groups[12] == groups[13] and groups[14] == groups[15] != groups[16]
-    assert pixel_similarity(np.zeros((64, 64)), np.full((64, 64), 255.)) == 0
+    assert pairs.set_index(["first", "second"])["mirrored"][0, 13] == "left-right"
     assert find_near_duplicates(np.zeros((1, 3)), images[:1], progress=False).empty
 
 

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 from torchvision.models import VisionTransformer
 
-from embcam.maps import GRADIENT_METHODS, CosineTarget, EnergyTarget, LayerMaps, LinearTarget, activation_maps, feature_maps
+from embcam.maps import CosineTarget, EnergyTarget, LayerMaps, LinearTarget, activation_maps, feature_maps
+from embcam.maps.methods import GRADIENT_METHODS
 from embcam.maps.cam import grid_maps
 from embcam.maps.layer_maps import combine, evidence, heat
 from embcam.maps.methods import _weighted_sum, layer_gradients

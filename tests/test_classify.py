@@ -38,7 +38,8 @@ def backbone(): return Backbone(size=64)
 def E(backbone): return backbone.embed(IMAGES, progress=False)
 
 
-NAMES = [["0", "1"], ["nan", "True"], ["=1+1", "<b>bold</b>"], ["a,b", "déjà vu 名"], ["$5 and $6", "$x_"], [" spaced ", "spaced"], ["a/b", "_hidden"], ["None", "{}"],
+NAMES = [["0", "1"], ["nan", "True"], ["=1+1", "<b>bold</b>"], ["a,b", "déjà vu 名"], ["$5 and $6", "$x_"], [" spaced ", "spaced"],
+         ["a/b", "_hidden"], ["None", "{}"],
          [0, 1], [-3, 7], [True, False], [.5, 1.5], [2**40, 1]]
 
 
@@ -51,7 +52,8 @@ def test_any_name(backbone, E, names):
         assert (clf.predict(E) == np.array(labels)).mean() > .9
 
 
-@pytest.mark.parametrize("names", [["0", "1"], ["=1+1", "<b>bold</b>"], ["$5 and $6", "déjà vu 名"], [-3, 7], [True, False], [.5, 1.5]], ids=str)
+@pytest.mark.parametrize("names", [["0", "1"], ["=1+1", "<b>bold</b>"], ["$5 and $6", "déjà vu 名"], [-3, 7], [True, False], [.5, 1.5]],
+                         ids=str)
 def test_any_name_in_explanations_and_files(backbone, E, names, tmp_path):
     clf = EmbeddingClassifier(backbone, LogisticRegression(max_iter=500), 8, progress=False).fit(E, [names[i % 2] for i in range(24)])
     ex = Explainer(clf)(IMAGES[0], label=names[1], versus=names[0])
@@ -73,9 +75,11 @@ def test_figures_write_names_as_they_are(backbone, E):
 
 
 @pytest.mark.parametrize("labels, message", [
-    (["a", None], "Label None of image 1"), (["a", float("nan")], "Label nan of image 1"), ([1., np.nan], "Label nan of image 1"), ([pd.NA, "a"], "Label <NA> of image 0"),
+    (["a", None], "Label None of image 1"), (["a", float("nan")], "Label nan of image 1"), ([1., np.nan], "Label nan of image 1"),
+    ([pd.NA, "a"], "Label <NA> of image 0"),
     (["a", 1], "Labels mix kinds: 'a' is text, 1 of image 1.* is number"), ([True, 1], "Labels mix kinds"), ([np.inf, 1], "names no class"),
-    (pd.Series(["a", None]), "names no class"), ([b"a", b"b"], "names no class"), (np.eye(2), "one class for each image, not an array of shape"), ("ab", "not an array of shape"),
+    (pd.Series(["a", None]), "names no class"), ([b"a", b"b"], "names no class"),
+    (np.eye(2), "one class for each image, not an array of shape"), ("ab", "not an array of shape"),
     ([pd.Timestamp("2026-01-01")]*2, "names no class")], ids=str)
 def test_labels_are_checked_once(backbone, labels, message):
     with pytest.raises(ValueError, match=message): check_labels(labels)
@@ -83,16 +87,20 @@ def test_labels_are_checked_once(backbone, labels, message):
     with pytest.raises(ValueError, match=message): EmbeddingClassifier(backbone, progress=False).fit(IMAGES[:2], labels)
 
 
-@pytest.mark.parametrize("labels", [pd.Series(["a", "b"]), pd.Categorical(["a", "b"]), np.array(["a", "b"], object), torch.tensor([0, 1]), ("a", "b"),
+@pytest.mark.parametrize("labels", [pd.Series(["a", "b"]), pd.Categorical(["a", "b"]), np.array(["a", "b"], object), torch.tensor([0, 1]),
+                                    ("a", "b"),
                                     pd.Series(["a", "b"], dtype="string")], ids=repr)
 def test_labels_of_many_containers(labels): assert len(set(check_labels(labels).tolist())) == 2
 
 
-@pytest.mark.parametrize("estimator", [IsolationForest(), OneClassSVM(), LocalOutlierFactor(), LinearRegression(), KMeans(), StandardScaler(),
+@pytest.mark.parametrize("estimator", [IsolationForest(), OneClassSVM(), LocalOutlierFactor(), LinearRegression(), KMeans(),
+                                       StandardScaler(),
                                        make_pipeline(StandardScaler(), LinearRegression()),
-                                       GridSearchCV(LinearRegression(), {"fit_intercept": [True]}), SVC(decision_function_shape="ovo")], ids=str)
+                                       GridSearchCV(LinearRegression(), {"fit_intercept": [True]}), SVC(decision_function_shape="ovo")],
+                                       ids=str)
 def test_what_is_no_classifier_is_refused_before_the_first_image(backbone, estimator):
-    with pytest.raises(ValueError, match=r"choose (a classifier|'ovr')"): EmbeddingClassifier(backbone, estimator, progress=False).fit(["no such file.png"]*4, [0, 1, 0, 1])
+    with pytest.raises(ValueError, match=r"choose (a classifier|'ovr')"):
+        EmbeddingClassifier(backbone, estimator, progress=False).fit(["no such file.png"]*4, [0, 1, 0, 1])
 
 
 def test_fitted_elsewhere(backbone, E):
@@ -101,20 +109,26 @@ def test_fitted_elsewhere(backbone, E):
     estimator = RandomForestClassifier(20, random_state=0).fit(E, encoder.transform(labels))
     clf = EmbeddingClassifier.from_fitted(backbone, estimator, background=E, labels=labels, classes=encoder.classes_)
     assert clf.predict(E).tolist() == encoder.inverse_transform(estimator.predict(E)).tolist()
-    with pytest.raises(ValueError, match="labels name 'bad', but the estimator's classes are"): EmbeddingClassifier.from_fitted(backbone, estimator, background=E, labels=labels)
+    with pytest.raises(ValueError, match="labels name 'bad', but the estimator's classes are"):
+        EmbeddingClassifier.from_fitted(backbone, estimator, background=E, labels=labels)
     for classes in ["good"], ["good", "good"], ["good", "bad", "ugly"]:
         with pytest.raises(ValueError, match="must name the estimator's 2 classes"):
             EmbeddingClassifier.from_fitted(backbone, estimator, background=E, labels=labels, classes=classes)
-    with pytest.raises(ValueError, match="outlier detector"): EmbeddingClassifier.from_fitted(backbone, IsolationForest().fit(E), background=E, labels=labels)
-    part = EmbeddingClassifier.from_fitted(backbone, estimator, background=E[:1], labels=labels[:1], classes=encoder.classes_)  # not every class is in the background
+    with pytest.raises(ValueError, match="outlier detector"):
+        EmbeddingClassifier.from_fitted(backbone, IsolationForest().fit(E), background=E, labels=labels)
+    part = EmbeddingClassifier.from_fitted(backbone, estimator, background=E[:1], labels=labels[:1],
+                                           classes=encoder.classes_)  # not every class is in the background
     assert part.classes_.tolist() == ["bad", "good"]
 
 
 LABELS = ["good", "defect"]*12
-HEADS = {"forest": None, "threshold": FixedThresholdClassifier(LogisticRegression(max_iter=500), threshold=.999, pos_label="good"), "squashed": LinearSVC(),
+HEADS = {"forest": None, "threshold": FixedThresholdClassifier(LogisticRegression(max_iter=500), threshold=.999, pos_label="good"),
+         "squashed": LinearSVC(),
          "ridge": RidgeClassifier(),
-         "hard votes": VotingClassifier([("a", LogisticRegression(max_iter=500)), ("b", SVC()), ("c", KNeighborsClassifier())]), "hinge": SGDClassifier(random_state=0),
-         "tuned": TunedThresholdClassifierCV(LogisticRegression(max_iter=500), cv=3), "weights": LogisticRegression(class_weight={"good": 1, "defect": 9}, max_iter=500)}
+         "hard votes": VotingClassifier([("a", LogisticRegression(max_iter=500)), ("b", SVC()), ("c", KNeighborsClassifier())]),
+         "hinge": SGDClassifier(random_state=0),
+         "tuned": TunedThresholdClassifierCV(LogisticRegression(max_iter=500), cv=3),
+         "weights": LogisticRegression(class_weight={"good": 1, "defect": 9}, max_iter=500)}
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -129,10 +143,12 @@ def test_one_forecast_everywhere(backbone, E, name, tmp_path):
     assert bool(against) == (name == "threshold")
     i = against[0] if against else 0
     ex = Explainer(clf, samples=200)(IMAGES[i])
-    assert ex.prediction == found[i].label and ex.predicted.margin == pytest.approx(ex.trust.margin) == pytest.approx(found[i].margin, abs=1e-5)
+    assert ex.prediction == found[i].label
+    assert ex.predicted.margin == pytest.approx(ex.trust.margin) == pytest.approx(found[i].margin, abs=1e-5)
     assert ex.summary.startswith(f"{found[i].label} ({found[i].score:.0%}")
     assert any("against its scores" in note for note in ex.notes()) == bool(against)
-    assert clf.head_.score_kind == {"squashed": "squashed margin", "ridge": "squashed margin", "hinge": "squashed margin", "hard votes": "vote"}.get(name, "probability")
+    assert clf.head_.score_kind == {"squashed": "squashed margin", "ridge": "squashed margin", "hinge": "squashed margin",
+                                    "hard votes": "vote"}.get(name, "probability")
     loaded = EmbeddingClassifier.load(clf.save(tmp_path/"model"), backbone=backbone)
     assert loaded.predictions(E) == found
 
@@ -150,11 +166,14 @@ def test_what_is_fitted_again_learns_the_same_names(backbone, E, name, tmp_path)
 def test_tables(backbone, E):
     clf = EmbeddingClassifier(backbone, LogisticRegression(max_iter=500), 8, progress=False).fit(E, LABELS)
     whole = np.round(E*100)
-    tables = [pd.DataFrame(E), torch.from_numpy(E), torch.from_numpy(E).requires_grad_(), E.tolist(), list(E), tuple(E), E.astype(np.float64),
+    tables = [pd.DataFrame(E), torch.from_numpy(E), torch.from_numpy(E).requires_grad_(), E.tolist(), list(E), tuple(E),
+              E.astype(np.float64),
               pd.DataFrame(E, columns=[f"f{i}" for i in range(E.shape[1])])]
     for table in tables: assert (clf.scores(table) == clf.scores(E)).all()
-    assert (EmbeddingClassifier(backbone, LogisticRegression(max_iter=500), 8, progress=False).fit(tables[0], LABELS).scores(E) == clf.scores(E)).all()
-    for table in whole.astype(np.int64), whole.astype(np.int32), pd.DataFrame(whole.astype(int)): assert (clf.predict(table) == clf.predict(whole)).all()
+    assert (EmbeddingClassifier(backbone, LogisticRegression(max_iter=500), 8, progress=False).fit(tables[0],
+        LABELS).scores(E) == clf.scores(E)).all()
+    for table in whole.astype(np.int64), whole.astype(np.int32), pd.DataFrame(whole.astype(int)):
+        assert (clf.predict(table) == clf.predict(whole)).all()
     with pytest.raises(ValueError, match="Embeddings have 7 values"): clf.predict(E[:, :7])
     with pytest.raises(ValueError, match="Row 3 of the embeddings holds NaN"): clf.predict(np.where(np.arange(24)[:, None] == 3, np.nan, E))
     with pytest.raises(ValueError, match="must be numbers"): clf.predict(pd.DataFrame(E).astype(str).map(lambda text: "x"))
@@ -183,7 +202,8 @@ HALF = LABELS[:10] + ["-1"]*14
 @pytest.mark.parametrize("estimator", SEMI, ids=str)
 def test_minus_one_is_unlabelled(backbone, E, estimator, tmp_path):
     numbers = [{"good": 1, "defect": 0, "-1": -1}[label] for label in HALF]
-    for labels, classes in (HALF, ["defect", "good"]), ([-1 if label == "-1" else label for label in HALF], ["defect", "good"]), (numbers, [0, 1]), (np.float64(numbers), [0, 1]):
+    for labels, classes in (HALF, ["defect", "good"]), ([-1 if label == "-1" else label for label in HALF], ["defect", "good"]), (numbers,
+        [0, 1]), (np.float64(numbers), [0, 1]):
         clf = EmbeddingClassifier(backbone, estimator, 8, progress=False).fit(E, labels)
         assert clf.classes_.tolist() == classes and set(clf.predict(E).tolist()) <= set(classes)
         assert len(clf.labels_) == len(clf.background_) == 10
@@ -196,7 +216,8 @@ def test_minus_one_where_nothing_learns_from_it(backbone):
     for estimator in None, LOGISTIC, CalibratedClassifierCV(SelfTrainingClassifier(LOGISTIC), cv=2):
         with pytest.raises(ValueError, match="14 of 24 images have the label -1.*learns from labelled images only"):
             EmbeddingClassifier(backbone, estimator, progress=False).fit(["no such file.png"]*24, HALF)
-    with pytest.raises(ValueError, match="All 4 images have the label -1"): EmbeddingClassifier(backbone, SEMI[0], progress=False).fit(["no such file.png"]*4, [-1]*4)
+    with pytest.raises(ValueError, match="All 4 images have the label -1"):
+        EmbeddingClassifier(backbone, SEMI[0], progress=False).fit(["no such file.png"]*4, [-1]*4)
 
 
 @pytest.mark.parametrize("labels", [[-1, 1], [-1., 0.], ["-1", "1"]], ids=str)
@@ -205,10 +226,13 @@ def test_minus_one_may_be_a_class(backbone, E, labels):
 
 
 SEARCHES = {"weights": GridSearchCV(LOGISTIC, {"class_weight": [None, {"defect": 50, "good": 1}]}, cv=2),
-            "distributions": RandomizedSearchCV(make_pipeline(StandardScaler(), LOGISTIC), {"logisticregression__class_weight": [{"defect": 5}, "balanced"]}, n_iter=2, cv=2),
-            "estimators": GridSearchCV(make_pipeline(StandardScaler(), LOGISTIC), [{"logisticregression": [LogisticRegression(class_weight={"good": 3}), GaussianNB()]}], cv=2),
+            "distributions": RandomizedSearchCV(make_pipeline(StandardScaler(), LOGISTIC),
+                                                {"logisticregression__class_weight": [{"defect": 5}, "balanced"]}, n_iter=2, cv=2),
+            "estimators": GridSearchCV(make_pipeline(StandardScaler(), LOGISTIC),
+                                       [{"logisticregression": [LogisticRegression(class_weight={"good": 3}), GaussianNB()]}], cv=2),
             "scorer": GridSearchCV(LOGISTIC, {"C": [.1, 1]}, scoring=make_scorer(f1_score, pos_label="defect"), cv=2),
-            "nested": GridSearchCV(VotingClassifier([("a", GridSearchCV(LOGISTIC, {"class_weight": [{"defect": 2}]}, cv=2))]), {"a__estimator__C": [1, 2]}, cv=2)}
+            "nested": GridSearchCV(VotingClassifier([("a", GridSearchCV(LOGISTIC, {"class_weight": [{"defect": 2}]}, cv=2))]),
+                                   {"a__estimator__C": [1, 2]}, cv=2)}
 
 
 @pytest.mark.parametrize("name", SEARCHES)
@@ -222,14 +246,18 @@ def test_classes_named_within_searches(backbone, E, name):
 
 
 def test_a_search_that_names_no_class_is_refused_before_the_first_image(backbone):
-    for search in GridSearchCV(LOGISTIC, {"class_weight": [{"bad": 2}]}), GridSearchCV(LOGISTIC, {"C": [1]}, scoring={"f": make_scorer(f1_score, pos_label="bad")}, refit="f"):
-        with pytest.raises(ValueError, match="names the class 'bad', which is not among"): EmbeddingClassifier(backbone, search, progress=False).fit(["no.png"]*24, LABELS)
+    for search in GridSearchCV(LOGISTIC, {"class_weight": [{"bad": 2}]}), GridSearchCV(LOGISTIC, {"C": [1]},
+        scoring={"f": make_scorer(f1_score, pos_label="bad")}, refit="f"):
+        with pytest.raises(ValueError, match="names the class 'bad', which is not among"):
+            EmbeddingClassifier(backbone, search, progress=False).fit(["no.png"]*24, LABELS)
 
 
 def test_shares_by_class_name(backbone, E):
     by_name = EmbeddingClassifier(backbone, GaussianNB(priors={"good": .2, "defect": .8}), 8, progress=False).fit(E, LABELS)
-    assert (by_name.scores(E) == EmbeddingClassifier(backbone, GaussianNB(priors=[.8, .2]), 8, progress=False).fit(E, LABELS).scores(E)).all()
-    with pytest.raises(ValueError, match="priors names no share of the class 'good'"): EmbeddingClassifier(backbone, GaussianNB(priors={"defect": 1.})).fit(E, LABELS)
+    assert (by_name.scores(E) == EmbeddingClassifier(backbone, GaussianNB(priors=[.8, .2]), 8, progress=False).fit(E,
+        LABELS).scores(E)).all()
+    with pytest.raises(ValueError, match="priors names no share of the class 'good'"):
+        EmbeddingClassifier(backbone, GaussianNB(priors={"defect": 1.})).fit(E, LABELS)
 
 
 class Sampler(StandardScaler):  # as imbalanced-learn's
@@ -245,17 +273,23 @@ def test_a_sampler_in_a_pipeline_of_scikit_learn(backbone):
 
 def test_more_components_than_features(backbone, E):
     for step in PCA(50), TruncatedSVD(50):
-        with pytest.raises(ValueError, match=r"\(n_components=50\) asks for 50 components, and n_features='sqrt' of 24 images leaves 4 features"):
-            EmbeddingClassifier(backbone, make_pipeline(StandardScaler(), step, LOGISTIC), progress=False).fit(["no such file.png"]*24, LABELS)
+        with pytest.raises(ValueError,
+                           match=r"\(n_components=50\) asks for 50 components, and n_features='sqrt' of 24 images leaves 4 features"):
+            EmbeddingClassifier(backbone, make_pipeline(StandardScaler(), step, LOGISTIC), progress=False).fit(["no such file.png"]*24,
+                LABELS)
     with pytest.raises(ValueError, match="n_components=50 .*n_features='sqrt' of 24 images has left 4 of 1280 features"):
         EmbeddingClassifier(backbone, VotingClassifier([("a", make_pipeline(PCA(50), LOGISTIC))]), progress=False).fit(E, LABELS)
-    EmbeddingClassifier(backbone, make_pipeline(PolynomialFeatures(), PCA(10), LOGISTIC), progress=False).fit(E, LABELS)  # 4 features have become 15
+    EmbeddingClassifier(backbone, make_pipeline(PolynomialFeatures(), PCA(10), LOGISTIC), progress=False).fit(E,
+        LABELS)  # 4 features have become 15
 
 
 def test_metadata_routing(backbone, E):
     weights = np.where(np.array(LABELS) == "good", 1., 0.)
     with config_context(enable_metadata_routing=True):
-        for estimator in LOGISTIC, make_pipeline(StandardScaler(), LOGISTIC), GridSearchCV(LOGISTIC, {"C": [1, 2]}, cv=2):  # nobody asked: the last step takes it
-            assert (EmbeddingClassifier(backbone, estimator, 8, progress=False).fit(E, LABELS, sample_weight=weights).predict(E) == "good").all()
-        clf = EmbeddingClassifier(backbone, LOGISTIC, 8, progress=False).set_fit_request(sample_weight=True).set_score_request(sample_weight=False)
+        for estimator in LOGISTIC, make_pipeline(StandardScaler(), LOGISTIC), GridSearchCV(LOGISTIC, {"C": [1, 2]},
+            cv=2):  # nobody asked: the last step takes it
+            assert (EmbeddingClassifier(backbone, estimator, 8, progress=False).fit(E, LABELS,
+                sample_weight=weights).predict(E) == "good").all()
+        clf = EmbeddingClassifier(backbone, LOGISTIC, 8,
+                                  progress=False).set_fit_request(sample_weight=True).set_score_request(sample_weight=False)
         assert cross_validate(clf, E, LABELS, params={"sample_weight": weights}, cv=3)["test_score"].tolist() == [.5]*3

@@ -20,7 +20,8 @@ from PIL import Image
 from sklearn.ensemble import RandomForestClassifier
 
 from embcam.explanation import Explainer
-from embcam.explorer import Explorer, View, explain_view, open_explorer, serve
+from embcam.explorer import Explorer, View, explain_view, serve
+from embcam.explorer.server import open_explorer
 from embcam.explorer import page
 from embcam.explorer.cards import AUTO, draw_feature, filter_images, make_knobs, panel_words
 from embcam.explorer.server import explorer_notebook, images_in, server_command, split_training

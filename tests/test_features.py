@@ -12,7 +12,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
-from embcam.ranking import EFFECTS, RANKINGS, Head, Ranking, absent_features, add_effects, rank_features, ranking_stability, select_features
+from embcam.ranking import RANKINGS, Head, Ranking, absent_features, add_effects, rank_features, ranking_stability, select_features
+from embcam.ranking.rankings import EFFECTS
 from embcam.ranking.rankings import check_options, jaccard, rank_exact, rank_lime
 from embcam.ranking.selection import feature_count
 from embcam.ranking.stability import is_stochastic

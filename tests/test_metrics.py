@@ -58,7 +58,8 @@ def relevance(): return gaussian_filter(np.random.default_rng(0).normal(size=(40
 def photo(): return np.random.default_rng(1).integers(0, 256, (24, 20, 3)).astype(np.uint8)
 
 
-@pytest.mark.parametrize("empty", [np.zeros((40, 40)), np.full((40, 40), 3.), np.full((40, 40), -3.), -np.random.default_rng(0).random((40, 40))])
+@pytest.mark.parametrize("empty", [np.zeros((40, 40)), np.full((40, 40), 3.), np.full((40, 40), -3.), -np.random.default_rng(0).random((40,
+    40))])
 def test_empty_maps_score_as_chance(empty):
     found = {name: metric(empty, AREA) for name, metric in MASK_METRICS.items()}
     assert found.pop("pixel_auc") == .5
@@ -76,7 +77,8 @@ def test_scale_mirror_and_transpose_do_not_matter(name, relevance):
 
 @pytest.mark.parametrize("name", MASK_METRICS)
 @pytest.mark.parametrize("relevance, mask, message", [
-    (np.ones((4, 4)), np.zeros((4, 4)), "mask is empty"), (np.full((4, 4), np.nan), np.eye(4), "NaN"), (np.full((4, 4), np.inf), np.eye(4), "infinite"),
+    (np.ones((4, 4)), np.zeros((4, 4)), "mask is empty"), (np.full((4, 4), np.nan), np.eye(4), "NaN"),
+    (np.full((4, 4), np.inf), np.eye(4), "infinite"),
     (np.zeros((4, 4, 3)), np.eye(4), r"\(4, 4, 3\)"), (np.zeros(4), np.eye(4), "two axes")])
 def test_what_is_no_map_is_refused(name, relevance, mask, message):
     with pytest.raises(ValueError, match=message): MASK_METRICS[name](relevance, mask)
@@ -95,7 +97,8 @@ def test_parity_with_plain_loops_and_scikit_learn(relevance):
     pairs = np.mean([(a > b) + .5*(a == b) for a in coarse[small] for b in coarse[~small]])
     assert [pixel_auc(coarse, small), roc_auc_score(small.ravel(), coarse.ravel())] == pytest.approx([pairs]*2)
     assert average_precision(coarse, small) == pytest.approx(average_precision_score(small.ravel(), coarse.ravel()))
-    assert best_iou(coarse, small) == pytest.approx(max(((coarse >= t) & small).sum()/((coarse >= t) | small).sum() for t in np.unique(coarse)))
+    assert best_iou(coarse,
+                    small) == pytest.approx(max(((coarse >= t) & small).sum()/((coarse >= t) | small).sum() for t in np.unique(coarse)))
     orders = [np.lexsort((rng.random(coarse.size), -coarse.ravel()))[:small.sum()] for _ in range(1000)]
     assert rank_accuracy(coarse, small) == pytest.approx(np.mean([small.ravel()[order].mean() for order in orders]), abs=.01)
     near = [np.hypot(*(np.argwhere(AREA) - at).T).min() <= 4 for at in np.argwhere(relevance == relevance.max())]
@@ -167,7 +170,8 @@ def test_exactly_the_wanted_share_is_removed_of_a_sparse_map(known):
     assert lost[:, 0] == pytest.approx(0, abs=1e-4)
     assert lost[:, 2] == pytest.approx(16, abs=1e-3)  # first the row that matters, which has 16 pixels in the quarter, ...
     assert np.ptp(lost[:, 1]) > 0 and lost[:, 1].mean() == pytest.approx(8, abs=1.5)  # ... in a random order ...
-    assert np.ptp(lost[:, 3]) > 0 and lost[:, 3].mean() == pytest.approx(16 + (.2*1024 - 32)*240/992, abs=3)  # ... and then the rest at random
+    assert np.ptp(lost[:, 3]) > 0
+    assert lost[:, 3].mean() == pytest.approx(16 + (.2*1024 - 32)*240/992, abs=3)  # ... and then the rest at random
 
 
 def test_sensitivity_n(known):
@@ -185,4 +189,5 @@ def test_embedding_deletion(eye, known):
 
 
 def test_names():
-    assert set(METRICS) == set(MASK_METRICS) | set(FAITHFULNESS) and set(LOW_IS_GOOD) == {"deletion_mean", "deletion_blur", "deletion_noisy", "road_most"}
+    assert set(METRICS) == set(MASK_METRICS) | set(FAITHFULNESS)
+    assert set(LOW_IS_GOOD) == {"deletion_mean", "deletion_blur", "deletion_noisy", "road_most"}

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from embcam.drawing import annotate, explanation_figure, mask_outline, overlay, ranking_bars, show_map
+from embcam.drawing import annotate, mask_outline, overlay, ranking_bars, show_map
+from embcam.drawing.plotting import explanation_figure
 from embcam.drawing.plotting import map_rows
 from embcam.figure import figure_jpeg, new_figure
 from embcam.images import encode_image, resize, thumbnail

@@ -50,7 +50,8 @@ def test_perturbations(logos):
 
 def test_maps_that_do_not_look_at_the_network_are_found_out(explain, logos):
     blind = randomization_test(Baseline(explain.classifier, "edges"), logos[:2], progress=False)
-    assert blind.loc[blind["check"] != "unrelated image", "spearman"].tolist() == pytest.approx([1]*int((blind["check"] != "unrelated image").sum()))
+    assert blind.loc[blind["check"] != "unrelated image",
+                     "spearman"].tolist() == pytest.approx([1]*int((blind["check"] != "unrelated image").sum()))
     with pytest.raises(ValueError, match="two or more"): randomization_test(explain, logos[:1], progress=False)
 
 

@@ -63,12 +63,14 @@ def embed(photos, out, backbone, **options):
 def test_without_pyarrow_nothing_is_made(photos, tmp_path, backbone, classifier, monkeypatch):
     for module in "pyarrow", "pyarrow.parquet": monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ImportError, match="scale"): embed_folder(photos, tmp_path/"out", backbone, progress=False)
-    with pytest.raises(ImportError, match="scale"): explain_files(list_images(photos), tmp_path/"out", Explainer(classifier), progress=False)
+    with pytest.raises(ImportError, match="scale"):
+        explain_files(list_images(photos), tmp_path/"out", Explainer(classifier), progress=False)
     assert not (tmp_path/"out").exists()
 
 
 def command(photos, out, *more) -> list:
-    return [sys.executable, "-c", "from embcam.cli import main; raise SystemExit(main())", "embed", str(photos), "--out", str(out), "--size", "64", "--part-size", "4", *more]
+    return [sys.executable, "-c", "from embcam.cli import main; raise SystemExit(main())", "embed", str(photos), "--out", str(out),
+            "--size", "64", "--part-size", "4", *more]
 
 
 # what is listed
@@ -135,7 +137,8 @@ def test_columns(photos, tmp_path, classifier):
     ledger = embed(photos, tmp_path/"out", classifier)
     found = rows(tmp_path/"out")
     assert (ledger.now, len(found)) == (60, 60)
-    assert list(found) == ["image", "label", "sha256", "width", "height", "embedding", "prediction", "probabilities", "margin", "distance", "percentile"]
+    assert list(found) == ["image", "label", "sha256", "width", "height", "embedding", "prediction", "probabilities", "margin", "distance",
+                           "percentile"]
     E = np.stack(found.embedding)
     assert (found.prediction == classifier.predict(E)).all()
     assert np.array_equal([list(p.values()) for p in found.probabilities], classifier.scores(E))
@@ -216,7 +219,8 @@ def test_an_interrupted_run_is_the_same_in_the_end(photos, tmp_path, backbone, m
 
 def kill_in_the_middle(line, out, data=DATA) -> int:
     "SIGKILL the whole process group after the second part; the rows that are there."
-    process = subprocess.Popen(line, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | dict(OMP_NUM_THREADS="1"))
+    process = subprocess.Popen(line, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               env=os.environ | dict(OMP_NUM_THREADS="1"))
     while len(list((out/data).glob("part-*.parquet"))) < 2 and process.poll() is None: time.sleep(.01)
     os.killpg(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL  # it was still at work
@@ -240,7 +244,8 @@ def test_exit_code_3_and_2(photos, tmp_path, capsys):
     with pytest.raises(SystemExit) as end: main(command(photos, tmp_path/"out")[3:])
     assert end.value.code == 3 and "1 cannot be read" in capsys.readouterr().out
     assert main(command(photos, tmp_path/"out", "--workers", "2")[3:]) == 2 and "belongs to engine='ray'" in capsys.readouterr().err
-    assert main(command(photos, tmp_path/"out", "--model", "m")[3:]) == 2 and "--size: --model m brings its own network" in capsys.readouterr().err
+    assert main(command(photos, tmp_path/"out", "--model", "m")[3:]) == 2
+    assert "--size: --model m brings its own network" in capsys.readouterr().err
     assert main(command(tmp_path/"nowhere", tmp_path/"new")[3:]) == 2 and not (tmp_path/"new").exists()
 
 
@@ -254,7 +259,8 @@ def test_explanations_without_pages(photos, tmp_path, classifier):
     found = rows(out, "explanations.parquet")
     ex = explainer(files[2][1], name=files[2][0])
     row = found[found.image == files[2][0]].iloc[0]
-    assert row.prediction == ex.prediction and row.evidence == pytest.approx(ex.evidence) and [r["feature"] for r in row.ranking] == ex.ranking.features.tolist()
+    assert row.prediction == ex.prediction and row.evidence == pytest.approx(ex.evidence)
+    assert [r["feature"] for r in row.ranking] == ex.ranking.features.tolist()
     drawn = np.asarray(Image.open(io.BytesIO(row.maps["combined"])))
     assert np.array_equal(drawn, np.round(255*ex.maps.limited(240)["combined"]).astype(np.uint8))
     page = json.loads((out/"pages"/row.pages).read_text()[len("pages("):-1])[row.sha256]
@@ -277,7 +283,8 @@ def test_training_on_a_table(photos, tmp_path, backbone, load):
 
 def test_table_of_another_network(photos, tmp_path, backbone):
     embed(photos, tmp_path/"out", backbone)
-    with pytest.raises(ValueError, match="another network"): EmbeddingClassifier(Backbone(**SMALL | dict(resize="crop"))).fit(tmp_path/"out")
+    with pytest.raises(ValueError, match="another network"):
+        EmbeddingClassifier(Backbone(**SMALL | dict(resize="crop"))).fit(tmp_path/"out")
 
 
 # Ray

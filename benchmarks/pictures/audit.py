@@ -2,9 +2,11 @@
 
 python benchmarks/pictures/audit.py FOLDER WEIGHTS OUT.jpg [--features 226 264 214 200] [--label spur/spur_078.png] [--seed 1] [--cache DIR]
 
-Left, the images of FOLDER as they are, audited with the paper's classifier (a forest on the last layer) on SqueezeNet with WEIGHTS. Right, the
+Left, the images of FOLDER as they are, audited with the paper's classifier (a forest on the last layer) on SqueezeNet with WEIGHTS.
+Right, the
 same images with the mark that benchmarks/planted_faults.py plants (on 90 % of a class and 5 % of the others; class, corner and look
-are drawn by the seed), audited with its classifier. What is drawn is what the pages of the two audits show. A quarter of an hour; --cache keeps what was explained.
+are drawn by the seed), audited with its classifier. What is drawn is what the pages of the two audits show. A quarter of an hour; --cache
+keeps what was explained.
 """
 import argparse
 import io
@@ -51,7 +53,8 @@ def draw_finding(part, title, text, tiles):
     "Right: some images, and what was found in them."
     part.text(.01, .97, title, va="top", fontsize=13, weight="bold")
     part.text(.01, .855, text, va="top", fontsize=9.5)
-    for ax, tile in zip(part.subplots(1, SHOWN, gridspec_kw=dict(left=.01, right=.99, top=.76, bottom=.09, wspace=.05)), tiles): put(ax, *tile)
+    for ax, tile in zip(part.subplots(1, SHOWN, gridspec_kw=dict(left=.01, right=.99, top=.76, bottom=.09, wspace=.05)), tiles):
+        put(ax, *tile)
 
 
 def picture(plain, names, marked, label):
@@ -92,11 +95,13 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(1)
     images = load_folder(args.folder, progress=False)
-    forest = EmbeddingClassifier(Backbone("squeezenet1_0", weights=args.weights), progress=False).fit(images.split(test_size=.25, seed=0)[0])
+    forest = EmbeddingClassifier(Backbone("squeezenet1_0", weights=args.weights),
+                                 progress=False).fit(images.split(test_size=.25, seed=0)[0])
     plain = audit(forest, images, args.cache and f"{args.cache}-plain", progress=False)
     planted, label, box, _ = plant_mark(images, args.seed, .9)
     marked = audit(fitted(Backbone(pooled="stages"), planted), planted, args.cache and f"{args.cache}-marked", progress=False)
-    print(plain, plain.atlas.round(3).to_string(), f"planted on {label}, box {box}", marked, marked.label_issues.head(12).to_string(), sep="\n")
+    print(plain, plain.atlas.round(3).to_string(), f"planted on {label}, box {box}", marked, marked.label_issues.head(12).to_string(),
+          sep="\n")
     save_jpeg(picture(plain, args.features, marked, args.label), args.out)
 
 

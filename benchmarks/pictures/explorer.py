@@ -40,7 +40,8 @@ def main(model, folder, kind, name, out, width=1320, height=1180, theme="light")
         server = start_server(server_command(home/"x.ipynb", False, port, theme), environment(home), stderr=subprocess.DEVNULL)
         try:
             while not is_listening(port): time.sleep(.2)
-            page = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS).new_page(viewport=dict(width=int(width), height=int(height)))
+            page = playwright.chromium.launch(executable_path=CHROMIUM,
+                                              args=FLAGS).new_page(viewport=dict(width=int(width), height=int(height)))
             page.goto(f"http://127.0.0.1:{port}/?token=t", wait_until="domcontentloaded", timeout=120_000)
             page.wait_for_function(f"() => ({READY})() && !document.querySelector('.emb').innerText.includes('measured')"
                                    "&& !document.querySelector('.emb').innerText.includes('to come')", timeout=180_000)

@@ -68,7 +68,8 @@ def _label_issue_tile(a: Audit, row) -> tuple:
 def _near_duplicate_tile(a: Audit, row) -> tuple:
     "Both images of a pair, side by side."
     both = np.hstack([resize(_image_named(a, name), (160, 160)) for name in row.images])
-    return both, f"{' and '.join(row.images)}: {row.similarity:.3f}"
+    how = f", mirrored {row.mirrored}" if row.mirrored else ""
+    return both, f"{' and '.join(row.images)}: clearness {row.clearness:.0f}{how}"
 
 
 def _outlier_tile(a: Audit, row) -> tuple:
@@ -196,7 +197,7 @@ def _page(
     features = [_atlas_section(a, row) for row in a.atlas.to_dict("records")]
     parts = [_part("Artefacts", artefacts, NO_ARTEFACT),
              _part("Label issues", _label_sections(a), "No label is contradicted with confidence."),
-             _part("Near duplicates", plain("near duplicates"), "No near duplicates."),
+             _part("Near duplicates: copies or very alike", plain("near duplicates"), "No near duplicates."),
              _part("Outliers", plain("outliers"), "No outliers."),
              _part("Clusters of explanations", strategies, "No predictions."),
              _part("What each feature is", features, "No features.")]

@@ -42,13 +42,13 @@ def _named_near_duplicates(
     pairs: pd.DataFrame,  # From `find_near_duplicates`
     names: list[str],  # Of all images
     trained: np.ndarray,  # Which of them the classifier was fitted on, bool (n,)
-) -> pd.DataFrame:  # Columns: images, similarity, across_split
+) -> pd.DataFrame:  # Columns: images, clearness, mirrored, across_split
     "Near duplicates by name, those across the split first."
     a, b = (pairs[side].astype(int).to_numpy() for side in ("first", "second"))
     images = [[names[i], names[j]] for i, j in zip(a, b)]
-    similarity = pairs["similarity"].astype(float).round(4)
-    frame = pd.DataFrame(dict(images=images, similarity=similarity, across_split=trained[a] != trained[b]))
-    return frame.sort_values(["across_split", "similarity"], ascending=False, kind="stable", ignore_index=True)
+    columns = dict(images=images, clearness=pairs["clearness"].astype(float).round(2), mirrored=pairs["mirrored"].astype(str))
+    frame = pd.DataFrame(columns | dict(across_split=trained[a] != trained[b]))
+    return frame.sort_values(["across_split", "clearness"], ascending=False, kind="stable", ignore_index=True)
 
 # %% ../../nbs/7_auditing/06_findings.ipynb #6757d36e
 def _named_artefacts(found: list[Artefact], images: ImageSet) -> pd.DataFrame:
@@ -109,7 +109,7 @@ class Audit:
     strategies: pd.DataFrame  # class, strategy, images, error_rate, on_mask, features
     artefacts: pd.DataFrame  # class, images, box, features, auc_with, auc_without
     label_issues: pd.DataFrame  # image, given, likely, score
-    near_duplicates: pd.DataFrame  # images, similarity, across_split
+    near_duplicates: pd.DataFrame  # images, clearness, mirrored, across_split
     outliers: pd.DataFrame  # image, distance
     table: pd.DataFrame  # A row per image: image, class, predicted, score, strategy, trained_on, group, label_issue, distance
     notes: list[str]  # What could not be asked, in sentences
@@ -133,7 +133,7 @@ def _near_duplicates_line(pairs: pd.DataFrame) -> str:
     "How many pairs, and how many of them flatter a test score."
     if pairs.empty: return "No near duplicates."
     number = "1 pair" if len(pairs) == 1 else f"{len(pairs)} pairs"
-    return f"{number} of near duplicates, {int(pairs['across_split'].sum())} across training and test."
+    return f"{number} of near duplicates (copies or very alike), {int(pairs['across_split'].sum())} across training and test."
 
 
 def _outliers_line(outliers: pd.DataFrame) -> str:

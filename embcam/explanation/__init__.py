@@ -3,8 +3,8 @@ from .builders import Fixed, Imputed, Logit, Signed
 from .reliability import Trust
 from .records import Explainer, Explanation
 from .showing import explanation_grid
-from .paper import Sweep, beside_paper, similarity_table, strategy_grid, sweep
+from .paper import similarity_table, strategy_grid, sweep
 from . import making, saving  # noqa: F401, their methods
 
-__all__ = ["Explainer", "Explanation", "Fixed", "Imputed", "Logit", "Signed", "Sweep", "Trust", "beside_paper", "explanation_grid",
-           "similarity_table", "strategy_grid", "sweep"]
+__all__ = ["Explainer", "Explanation", "Fixed", "Imputed", "Logit", "Signed", "Trust", "explanation_grid", "similarity_table",
+           "strategy_grid", "sweep"]

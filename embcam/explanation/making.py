@@ -19,7 +19,9 @@ from .records import TOP, Explainer, Explanation
 from .reliability import (AT_ONCE, CONTROLS, REPEATS, NearestNeighborDistance, Trust, correlations, is_settled,
                                             likeness, stability_top)
 from ..images import image_names, image_sources
-from ..maps import CosineTarget, LayerMaps, activation_maps, as_method, cell_evidence, cell_parts, cell_shapley
+from ..maps import CosineTarget, LayerMaps, activation_maps, cell_evidence, cell_shapley
+from ..maps.cells import cell_parts
+from ..maps.package import as_method
 from ..model import EmbeddingClassifier
 from ..network import Trace
 from ..ranking import TOZ, TRR, TZZ, Head, ImputationStrategy, Ranking, ranking_stability

@@ -17,10 +17,12 @@ from sklearn.utils.validation import check_is_fitted
 from ..drawing.pages import prediction_words
 from .builders import CellScore, TargetBuilder, as_builder
 from .reliability import Trust
-from ..maps import CosineTarget, LayerMaps, Place, Target, as_method, relevance_mask, relevance_places
+from ..maps import CosineTarget, LayerMaps, Place, Target, relevance_mask, relevance_places
+from ..maps.package import as_method
 from ..maps import feature_maps as maps_of_features
 from ..model import EmbeddingClassifier
-from ..ranking import ImputationStrategy, Prediction, Ranking, absent_features, as_ranking, rank_features
+from ..ranking import ImputationStrategy, Prediction, Ranking, absent_features, rank_features
+from ..ranking.rankings import as_ranking
 from ..ranking.rankings import is_additive, sampling_options
 
 # %% ../../nbs/5_explanation/03_records.ipynb #34c15c72

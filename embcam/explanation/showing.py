@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from fastcore.basics import patch
 import numpy as np
 
-from ..drawing import explanation_figure, show_map
+from ..drawing import show_map
+from ..drawing.plotting import explanation_figure
 from ..drawing.plotting import MapRow, map_rows
 from .records import SHOWN, Explanation
 from ..figure import figure_jpeg, new_figure

@@ -27,7 +27,8 @@ from .session import ImagePrediction, predict_image
 from .view import View, explainer_for
 from .worker import LatestJobQueue
 from ..images import ImageSet, encode_image, image_names, image_sources, open_image, thumbnail
-from ..maps import CAM_METHODS, GRADIENT_METHODS, feature_maps
+from ..maps import CAM_METHODS, feature_maps
+from ..maps.methods import GRADIENT_METHODS
 from ..maps.layer_maps import heat
 from ..model import EmbeddingClassifier
 from ..network import Backbone, Trace

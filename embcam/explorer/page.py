@@ -32,7 +32,7 @@ from .session import Session, Sessions
 from .view import View, as_python, color_limits, draw_view, unit, view_figure
 from .worker import LatestJobQueue
 from ..images import ImageSet, encode_image, thumbnail
-from ..maps import GRADIENT_METHODS
+from ..maps.methods import GRADIENT_METHODS
 from ..model import EmbeddingClassifier
 from ..ranking import Stability
 

@@ -17,7 +17,8 @@ from PIL import Image
 from ..explanation import Explainer
 from ..explanation.builders import Case, TargetBuilder, as_builder
 from .cost import MapResult, count_passes
-from ..maps import GRADIENT_METHODS, LayerMaps, Target
+from ..maps import LayerMaps, Target
+from ..maps.methods import GRADIENT_METHODS
 from ..maps.cam import left_out_layers, vector_maps
 from ..ranking import Ranking
 
