@@ -128,8 +128,8 @@ def compare_maps(classifier, defects) -> None:
     for layers, words in ((best, "best layer of each"), (dict(lime="combined", surrogate="combined"), "combined")):
         for metric in METRICS:
             part = frame[(frame["half"] == "report") & (frame["metric"] == metric)]
-            def best(r): return part[(part["ranking"] == r) & (part["layer"] == layers[r])].set_index("image")["value"]
-            wide = pd.DataFrame({r: best(r) for r in ("lime", "surrogate")})
+            chosen = {r: part[(part["ranking"] == r) & (part["layer"] == layers[r])] for r in ("lime", "surrogate")}
+            wide = pd.DataFrame({r: rows.set_index("image")["value"] for r, rows in chosen.items()})
             less = wide["surrogate"] - wide["lime"]
             low, high = bootstrap(less.to_numpy()[:, None])[:, 0]
             print(f"{words} ({layers['lime']}, {layers['surrogate']}), {metric}: lime {wide['lime'].mean():.3f}, surrogate "
