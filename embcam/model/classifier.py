@@ -8,8 +8,10 @@ __all__ = ['EmbeddingClassifier']
 # %% ../../nbs/4_model/04_classifier.ipynb #47ef8835
 from collections.abc import Sequence
 from copy import copy
+from pathlib import Path
 
 import numpy as np
+from fastcore.basics import patch
 from sklearn import config_context, get_config
 from sklearn.base import BaseEstimator, ClassifierMixin, OneToOneFeatureMixin, clone, is_clusterer, is_outlier_detector, is_regressor
 from sklearn.decomposition import PCA, IncrementalPCA, TruncatedSVD
@@ -24,7 +26,7 @@ from ..images import image_names, image_sources
 from ..images.sets import check_labels
 from .heads import paper_forest
 from .model_files import ModelError, damage_named, read_model, write_model
-from .tables import fit_table, is_table
+from .tables import EmbeddingTable, check_pieces, fit_pieces, is_table, load_table
 from ..network import Backbone, WeightsError
 from ..ranking import Head, Ranking, select_features
 from ..ranking.head import pipeline_steps, seeded
@@ -265,8 +267,11 @@ class EmbeddingClassifier(ClassifierMixin, BaseEstimator):
         random_state: int = 0,  # Seed of the selection, and of an estimator that has none of its own
         progress: bool = True,  # Show progress while embedding
     ):
-        self.backbone, self.estimator, self.n_features = backbone, estimator, n_features
-        self.random_state, self.progress = random_state, progress
+        self.backbone = backbone
+        self.estimator = estimator
+        self.n_features = n_features
+        self.random_state = random_state
+        self.progress = progress
 
     def embed(self, X) -> np.ndarray:
         "Embeddings (n, D) float32 of images; a table with D columns is embeddings already."
@@ -274,18 +279,24 @@ class EmbeddingClassifier(ClassifierMixin, BaseEstimator):
         return self.backbone.embed(X, progress=self.progress) if table is None else table
 
     def fit(self, X, y=None, sample_weight=None, **fit_params):
-        "Fit on images (ImageSet, list of paths or arrays), embeddings, or a table of `embcam embed`; the first and the last bring labels. -1: unlabelled."
+        """Fit on images (ImageSet, list of paths or arrays), embeddings, or a table of `embcam embed`; -1 means unlabelled.
+
+        An ImageSet and a table bring their labels. A table takes the options of `_fit_table`, such as max_gb.
+        """
         if sample_weight is not None: fit_params["sample_weight"] = sample_weight
-        if y is None and is_table(X): return fit_table(self, X, **fit_params)
+        if y is None and is_table(X): return _fit_table(self, load_table(X), **fit_params)
         embeddings = _as_table(X, self.backbone.n_features)
         labels = _labels_of(X, y, image_sources(X) if embeddings is None else ())
         labelled = _labelled(labels, self.estimator)
         classes, codes = _coded(labels, labelled)
-        estimator, names = _unfitted(self.estimator, classes, self.random_state), None
-        known, d = labels[labelled], self.backbone.n_features
+        estimator = _unfitted(self.estimator, classes, self.random_state)
+        known = labels[labelled]
+        names = None
+        d = self.backbone.n_features
         _check_components(estimator, feature_count(self.n_features, len(known), d), len(known), self.n_features)
         if embeddings is None:
-            self.backbone, names = self.backbone.reading(X), image_names(X)  # later images are read as these are
+            self.backbone = self.backbone.reading(X)  # later images are read as these are
+            names = image_names(X)
             embeddings = self.backbone.embed(X, progress=self.progress)
         selection = select_features(embeddings[labelled], known, self.n_features, self.random_state)
         _fit_estimator(estimator, embeddings[:, selection.features], codes, fit_params, self.n_features, d)
@@ -315,16 +326,6 @@ class EmbeddingClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self, "estimator_")
         return np.array([f"{self.backbone.arch}_{self.backbone.feature_name(f)}" for f in self.selected_.tolist()], object)
 
-    @classmethod
-    def from_fitted(cls, backbone: Backbone, estimator, selected=None, background=None, labels=None, classes=None) -> "EmbeddingClassifier":
-        "Take in a model that somebody already has: its features, training embeddings (N, D), their labels, and names of its classes if it learned numbers."
-        selected = np.arange(backbone.n_features) if selected is None else np.asarray(selected, int)
-        return _adopt(cls(backbone, estimator, n_features=len(selected)), Ranking(selected, np.zeros(len(selected)), "as given"), background, labels, classes=classes)
-
-    def save(self, path, overwrite: bool = False): return _save_classifier(self, path, overwrite)
-
-    @classmethod
-    def load(cls, path, backbone: Backbone | None = None, trusted: tuple = (), **options): return _load_classifier(path, backbone, trusted, **options)
 
 # %% ../../nbs/4_model/04_classifier.ipynb #0244463c
 def _fitted_head(classifier: EmbeddingClassifier) -> Head:
@@ -333,13 +334,27 @@ def _fitted_head(classifier: EmbeddingClassifier) -> Head:
     return classifier.head_
 
 # %% ../../nbs/4_model/04_classifier.ipynb #7078020e
-def _keep(classifier: EmbeddingClassifier, estimator, selection: Ranking, background, labels, names, classes) -> EmbeddingClassifier:
+def _keep(
+    classifier: EmbeddingClassifier,  # To be set
+    estimator,  # Fitted
+    selection: Ranking,  # The features that it reads
+    background: np.ndarray,  # Training embeddings, (N, D)
+    labels: np.ndarray,  # Their classes, (N,)
+    names: list | None,  # Names of the training images
+    classes: np.ndarray,  # Names of the classes, in their order, (C,)
+) -> EmbeddingClassifier:  # The same
     "Set what a fitted classifier has."
-    c = classifier
-    c.estimator_, c.selection_, c.background_, c.labels_, c.names_ = estimator, selection, background, labels, names
-    c.selected_, c.classes_, c.n_features_in_ = selection.features, np.asarray(classes), background.shape[1]
-    c.head_ = Head(estimator, c.selected_, background, labels, c.classes_)
-    return c
+    classifier.estimator_ = estimator
+    classifier.selection_ = selection
+    classifier.selected_ = selection.features
+    classifier.background_ = background
+    classifier.labels_ = labels
+    classifier.names_ = names
+    classifier.classes_ = np.asarray(classes)
+    classifier.n_features_in_ = background.shape[1]
+    classifier.head_ = Head(estimator, classifier.selected_, background, labels, classifier.classes_)
+    return classifier
+
 
 # %% ../../nbs/4_model/04_classifier.ipynb #1c5fac7c
 def _class_names(
@@ -355,7 +370,8 @@ def _class_names(
 
 # %% ../../nbs/4_model/04_classifier.ipynb #94630cd8
 def _adopt(
-    model: EmbeddingClassifier,  # With its backbone and a fitted estimator
+    model: EmbeddingClassifier,  # With its backbone
+    estimator,  # Fitted
     selection: Ranking,  # The features that the estimator was trained on, in its order
     background,  # Its training embeddings, (N, D)
     labels,  # Their classes, (N,)
@@ -363,40 +379,111 @@ def _adopt(
     classes=None,  # Names of the estimator's classes, in its order; default its own
 ) -> EmbeddingClassifier:  # Fitted
     "Check that estimator, features and training embeddings belong together, and keep them."
-    _check_classifier(model.estimator)
-    check_is_fitted(model.estimator)
-    d, selected, background = model.backbone.n_features, selection.features, _as_table(background, model.backbone.n_features)
+    _check_classifier(estimator)
+    check_is_fitted(estimator)
+    d, selected = model.backbone.n_features, selection.features
+    background = _as_table(background, d)
     if background is None: raise ValueError(f"background must be training embeddings of shape (N, {d}).")
-    if len(selected) != model.estimator.n_features_in_:
-        raise ValueError(f"The estimator reads {model.estimator.n_features_in_} features, selected names {len(selected)}.")
+    if len(selected) != estimator.n_features_in_:
+        raise ValueError(f"The estimator reads {estimator.n_features_in_} features, selected names {len(selected)}.")
     if len(selected) and not (0 <= selected.min() and selected.max() < d):
         raise ValueError(f"selected names feature {selected.max() if selected.max() >= d else selected.min()}, but the embedding has {d} values.")
     if labels is None or len(labels) != len(background):
         raise ValueError(f"labels must name the class of each of the {len(background)} background embeddings.")
-    labels, classes = check_labels(labels), _class_names(model.estimator, classes)
+    labels = check_labels(labels)
+    classes = _class_names(estimator, classes)
     if strange := [label for label in np.unique(labels).tolist() if label not in classes.tolist()]:
         raise ValueError(f"labels name {strange[0]!r}, but the estimator's classes are {classes.tolist()}: pass their names, in this order, as classes=.")
-    return _keep(model, model.estimator, selection, background, labels, names, classes)
+    return _keep(model, estimator, selection, background, labels, names, classes)
+
+# %% ../../nbs/4_model/04_classifier.ipynb #7498ab82
+@patch(cls_method=True)
+def from_fitted(
+    cls: EmbeddingClassifier,
+    backbone: Backbone,  # The network whose embeddings the estimator was trained on
+    estimator,  # Fitted
+    selected: np.ndarray | None = None,  # Ids of the features that it reads, in its order; default all
+    background: np.ndarray | None = None,  # Its training embeddings, (N, D)
+    labels: np.ndarray | None = None,  # Their classes, (N,)
+    classes: np.ndarray | None = None,  # Names of its classes, in its order, if it learned numbers
+) -> EmbeddingClassifier:  # Fitted
+    "Take in a model that somebody already has; ValueError where its parts do not belong together."
+    selected = np.arange(backbone.n_features) if selected is None else np.asarray(selected, int)
+    model = cls(backbone, estimator, n_features=len(selected))
+    selection = Ranking(selected, np.zeros(len(selected)), "as given")
+    return _adopt(model, estimator, selection, background, labels, classes=classes)
+
+
+# %% ../../nbs/4_model/04_classifier.ipynb #2d50b7f5
+def _check_table(backbone: Backbone, rows: EmbeddingTable) -> None:
+    "ValueError for a table without labels, or of another network."
+    if not len(rows): raise ValueError(f"{rows.source} has no row with a label: sort the images into FOLDER/<class>/ before embedding them.")
+    if rows.fingerprint not in (None, backbone.fingerprint) or rows.n_features != backbone.n_features:
+        raise ValueError(f"{rows.source} holds {rows.n_features} features of another network or preprocessing than {backbone}.")
+
+
+def _fit_table(
+    classifier: EmbeddingClassifier,  # To be fitted
+    rows: EmbeddingTable,  # To learn from
+    max_gb: float = 2.,  # Load the embeddings if they take at most this much; fitting takes several times as much
+    epochs: int = 5,  # How often rows are read by an estimator that learns in pieces
+    background: int = 2000,  # Rows of the sample
+    piece: int = 8192,  # Rows in a piece, about
+) -> EmbeddingClassifier:  # The same, fitted
+    "Fit on a table, in memory or in pieces; ValueError where neither is possible."
+    _check_table(classifier.backbone, rows)
+    if rows.gigabytes <= max_gb:
+        classifier.fit(rows.embeddings, rows.labels)
+        classifier.names_ = rows.names
+        return classifier
+    check_pieces(classifier.estimator, rows, max_gb)
+    seed = classifier.random_state
+    E, labels = rows.sample(background, seed)
+    selection = select_features(E, labels, feature_count(classifier.n_features, len(rows), rows.n_features), seed)
+    estimator = fit_pieces(seeded(classifier.estimator, seed), rows, selection.features, epochs, piece, seed)
+    return _adopt(classifier, estimator, selection, E, labels, classes=np.unique(rows.labels))
+
 
 # %% ../../nbs/4_model/04_classifier.ipynb #0f1f686c
-def _save_classifier(
-    model: EmbeddingClassifier,  # Fitted
-    path,  # Folder to make
+@patch
+def save(
+    self: EmbeddingClassifier,
+    path: str | Path,  # Folder to make
     overwrite: bool = False,  # Replace an earlier model
-):  # The folder
-    "Write a model folder, whole or not at all, and only if it can be loaded again."
-    check_is_fitted(model, "estimator_")
-    backbone = model.backbone
-    record = dict(embcam=__version__, backbone=backbone.recipe, weights=backbone.weights, weights_hash=backbone.weights_hash, trained=backbone.trained,
-                  n_features=model.n_features, random_state=model.random_state, ranking=model.selection_.name, names=model.names_,
-                  labels=model.labels_.tolist(), dtype=model.labels_.dtype.str, classes=model.classes_.tolist())
-    arrays = dict(background=model.background_, selected=model.selected_.astype(np.int64), weights=model.selection_.weights)
-    values, tensors = model.background_[:, model.selected_], backbone.network.state_dict() if backbone.trained else None
-    return write_model(path, record, arrays, model.estimator_, values, tensors, overwrite)
+) -> Path:  # The folder
+    "Write a model folder, whole or not at all, and only if it can be loaded again; ModelError if it could not."
+    check_is_fitted(self, "estimator_")
+    backbone = self.backbone
+    network = dict(backbone=backbone.recipe, weights=backbone.weights, weights_hash=backbone.weights_hash, trained=backbone.trained)
+    settings = dict(n_features=self.n_features, random_state=self.random_state, ranking=self.selection_.name)
+    training = dict(names=self.names_, labels=self.labels_.tolist(), dtype=self.labels_.dtype.str, classes=self.classes_.tolist())
+    record = dict(embcam=__version__) | network | settings | training
+    arrays = dict(background=self.background_, selected=self.selected_.astype(np.int64), weights=self.selection_.weights)
+    values = self.background_[:, self.selected_]
+    tensors = backbone.network.state_dict() if backbone.trained else None
+    return write_model(path, record, arrays, self.estimator_, values, tensors, overwrite)
+
+
+# %% ../../nbs/4_model/04_classifier.ipynb #9c5f18ec
+def _check_backbone(
+    path: str | Path,  # Model folder, for the error
+    record: dict,  # Its model.json
+    backbone: Backbone,  # The network at hand
+) -> None:
+    "ModelError where the network, its weights or its preprocessing is another one than the model's."
+    here = backbone.recipe | dict(weights_hash=backbone.weights_hash)
+    there = dict(precision="float32", draft=False) | record["backbone"] | dict(weights_hash=record["weights_hash"])
+    for name, value in there.items():
+        own = list(here[name]) if isinstance(here[name], tuple) else here[name]
+        same = own == value or name in ("target_layers", "seed") or (name == "bits" and not value)
+        if not same: raise ModelError(f"{path} belongs to a backbone with {name} {value}, not {own}.")
+
 
 # %% ../../nbs/4_model/04_classifier.ipynb #9c1f8768
-def _load_classifier(
-    path,  # Folder made by `_save_classifier`
+@patch(cls_method=True)
+def load(
+    cls: EmbeddingClassifier,
+    path: str | Path,  # Folder made by `save`
     backbone: Backbone | None = None,  # The same network, if it is at hand; needed for your own modules
     trusted: tuple = (),  # Names of further types that the estimator may hold
     **options,  # For Backbone, such as device or cache
@@ -404,19 +491,18 @@ def _load_classifier(
     "Read a model folder; what does not fit is a ModelError that names it."
     record, arrays, estimator = read_model(path, trusted)
     with damage_named(path):
-        backbone, bits = _load_backbone(path, record, options) if backbone is None else backbone, record["backbone"].get("bits")
+        if backbone is None: backbone = _load_backbone(path, record, options)
+        bits = record["backbone"].get("bits")
         if bits and not backbone.bits: backbone = backbone.at_bits(bits)
-        here, there = backbone.recipe | dict(weights_hash=backbone.weights_hash), record["backbone"] | dict(weights_hash=record["weights_hash"])
-        for name, value in (dict(precision="float32", draft=False) | there).items():
-            own = list(here[name]) if isinstance(here[name], tuple) else here[name]
-            same = own == value or name in ("target_layers", "seed") or (name == "bits" and not value)
-            if not same: raise ModelError(f"{path} belongs to a backbone with {name} {value}, not {own}.")
-        model = EmbeddingClassifier(backbone, estimator, record["n_features"], record["random_state"])
+        _check_backbone(path, record, backbone)
+        model = cls(backbone, estimator, record["n_features"], record["random_state"])
         selection = Ranking(arrays["selected"], arrays["weights"], record["ranking"])
-        return _adopt(model, selection, arrays["background"], np.array(record["labels"], dtype=record["dtype"]), record["names"], record.get("classes"))
+        labels = np.array(record["labels"], dtype=record["dtype"])
+        return _adopt(model, estimator, selection, arrays["background"], labels, record["names"], record.get("classes"))
+
 
 # %% ../../nbs/4_model/04_classifier.ipynb #83ce81a1
-def _load_backbone(path, record: dict, options: dict) -> Backbone:
+def _load_backbone(path: str | Path, record: dict, options: dict) -> Backbone:
     "The network that a model folder describes, with the weights of the folder, or made again from its seed."
     recipe = {name: tuple(value) if isinstance(value, list) else value for name, value in record["backbone"].items()}
     if recipe["resize"] not in ("squash", "letterbox", "crop", "native"): raise ModelError(f"{path}/model.json is damaged: resize {recipe['resize']!r}.")
