@@ -71,14 +71,16 @@ def _as_codes(value, names: list, option: str):
 def _priors_as_list(value: dict, names: list, option: str) -> list:
     "Shares by class name, as scikit-learn takes them: in the order of the classes."
     shares = _as_codes(value, names, option)
-    if missing := [name for code, name in enumerate(names) if code not in shares]: raise ValueError(f"{option} names no share of the class {missing[0]!r}.")
+    if missing := [name for code, name in enumerate(names) if code not in shares]:
+        raise ValueError(f"{option} names no share of the class {missing[0]!r}.")
     return [shares[code] for code in range(len(names))]
 
 
 def _scoring_as_codes(value, names: list, option: str):
     "A scorer, or several by name, whose options may name classes."
     if isinstance(value, dict): return {name: _scoring_as_codes(scorer, names, option) for name, scorer in value.items()}
-    named = {key: _as_codes(own, names, f"{key} of {option}") for key, own in getattr(value, "_kwargs", {}).items() if key in ("pos_label", "labels") and own is not None}
+    named = {key: _as_codes(own, names, f"{key} of {option}") for key,
+             own in getattr(value, "_kwargs", {}).items() if key in ("pos_label", "labels") and own is not None}
     if not named: return value
     other = copy(value)
     other._kwargs = value._kwargs | named
@@ -96,7 +98,8 @@ def _settings_as_codes(option: str, settings, names: list):
     "The values of one option that a search tries; estimators may be among them."
     if not isinstance(settings, (list, tuple)): return settings
     coded = [_option_as_codes(option, each, names) for each in settings]
-    return [_estimator_as_codes(clone(each), names) if hasattr(each, "get_params") and not isinstance(each, type) else each for each in coded]
+    return [_estimator_as_codes(clone(each), names) if hasattr(each, "get_params") and not isinstance(each,
+        type) else each for each in coded]
 
 # %% ../../nbs/4_model/04_classifier.ipynb #05ccf88d
 def _option_as_codes(
@@ -139,12 +142,14 @@ def _as_table(
 ) -> np.ndarray | None:  # (n, D) float32; None: these are images
     "A table of embeddings; ValueError for another number of columns, and for values that are no numbers."
     rows = isinstance(X, (list, tuple)) and len(X) and all(isinstance(row, (list, tuple, np.ndarray)) and np.ndim(row) == 1 for row in X)
-    if rows or (hasattr(X, "to_numpy") or hasattr(X, "detach")) and len(X.shape) == 2: X = np.asarray(X.detach().cpu() if hasattr(X, "detach") else X)
+    if rows or (hasattr(X, "to_numpy") or hasattr(X, "detach")) and len(X.shape) == 2:
+        X = np.asarray(X.detach().cpu() if hasattr(X, "detach") else X)
     if not isinstance(X, np.ndarray) or X.ndim != 2 or X.dtype == np.uint8: return None
     if X.shape[1] != d: raise ValueError(f"Embeddings have {X.shape[1]} values, this network's have {d}.")
     try: table = X.astype(np.float32)
     except (TypeError, ValueError) as error: raise ValueError(f"Embeddings must be numbers ({error}).") from error
-    if not np.isfinite(table).all(): raise ValueError(f"Row {np.argmin(np.isfinite(table).all(1))} of the embeddings holds NaN or infinity.")
+    if not np.isfinite(table).all():
+        raise ValueError(f"Row {np.argmin(np.isfinite(table).all(1))} of the embeddings holds NaN or infinity.")
     return table
 
 # %% ../../nbs/4_model/04_classifier.ipynb #d31f937b
@@ -236,7 +241,8 @@ def _fit_estimator(
     "Fit, with options where they belong; errors about the number of features say where it comes from."
     routed = _is_routed(estimator, options)
     try:
-        with config_context(enable_metadata_routing=routed): estimator.fit(values, codes, **(options if routed else _fit_options(estimator, options)))
+        with config_context(enable_metadata_routing=routed):
+            estimator.fit(values, codes, **(options if routed else _fit_options(estimator, options)))
     except ValueError as error:
         if values.shape[1] == d or not any(word in str(error) for word in ("features", "components")): raise
         raise ValueError(f"{error} (n_features={n_features!r} of {len(values)} images has left {values.shape[1]} of {d} features: ask for more by n_features.)") from error
@@ -365,7 +371,8 @@ def _class_names(
     own = np.asarray(estimator.classes_)
     if names is None: return own
     found = check_labels(names)
-    if len(set(found.tolist())) != len(own): raise ValueError(f"classes={found.tolist()} must name the estimator's {len(own)} classes, {own.tolist()}, each once.")
+    if len(set(found.tolist())) != len(own):
+        raise ValueError(f"classes={found.tolist()} must name the estimator's {len(own)} classes, {own.tolist()}, each once.")
     return found
 
 # %% ../../nbs/4_model/04_classifier.ipynb #94630cd8
@@ -417,7 +424,8 @@ def from_fitted(
 # %% ../../nbs/4_model/04_classifier.ipynb #2d50b7f5
 def _check_table(backbone: Backbone, rows: EmbeddingTable) -> None:
     "ValueError for a table without labels, or of another network."
-    if not len(rows): raise ValueError(f"{rows.source} has no row with a label: sort the images into FOLDER/<class>/ before embedding them.")
+    if not len(rows):
+        raise ValueError(f"{rows.source} has no row with a label: sort the images into FOLDER/<class>/ before embedding them.")
     if rows.fingerprint not in (None, backbone.fingerprint) or rows.n_features != backbone.n_features:
         raise ValueError(f"{rows.source} holds {rows.n_features} features of another network or preprocessing than {backbone}.")
 
@@ -505,7 +513,8 @@ def load(
 def _load_backbone(path: str | Path, record: dict, options: dict) -> Backbone:
     "The network that a model folder describes, with the weights of the folder, or made again from its seed."
     recipe = {name: tuple(value) if isinstance(value, list) else value for name, value in record["backbone"].items()}
-    if recipe["resize"] not in ("squash", "letterbox", "crop", "native"): raise ModelError(f"{path}/model.json is damaged: resize {recipe['resize']!r}.")
+    if recipe["resize"] not in ("squash", "letterbox", "crop", "native"):
+        raise ModelError(f"{path}/model.json is damaged: resize {recipe['resize']!r}.")
     try: backbone = Backbone.from_recipe(recipe, f"{path}/backbone.safetensors" if record["trained"] else None, **options)
     except WeightsError as error: raise ModelError(str(error)) from error
     except ValueError as error:

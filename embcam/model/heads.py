@@ -43,7 +43,8 @@ def paper_forest(
     return RandomForestClassifier(300, class_weight="balanced", random_state=seed)
 
 # %% ../../nbs/4_model/03_heads.ipynb #e88a3609
-_STRENGTHS = {"logistic": ("C", (.003, .01, .03, .1, .3)), "svm": ("C", (.001, .003, .01)), "lda": ("shrinkage", (.1, .2, .3))}  # tried on standardised features
+_STRENGTHS = {"logistic": ("C", (.003, .01, .03, .1, .3)), "svm": ("C", (.001, .003, .01)),
+              "lda": ("shrinkage", (.1, .2, .3))}  # tried on standardised features
 
 
 def logistic_head(seed: int = 0, C: float = .03):
@@ -61,7 +62,8 @@ def lda_head(seed: int = 0, shrinkage: float = .2):
     return make_pipeline(StandardScaler(), LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage))
 
 
-HEADS = {"forest": (paper_forest, "sqrt"), "logistic": (logistic_head, "all"), "svm": (svm_head, "all"), "lda": (lda_head, "all")}  # {name: (maker, n_features)}
+HEADS = {"forest": (paper_forest, "sqrt"), "logistic": (logistic_head, "all"), "svm": (svm_head, "all"),
+         "lda": (lda_head, "all")}  # {name: (maker, n_features)}
 
 # %% ../../nbs/4_model/03_heads.ipynb #1f5f5da7
 def _mean_auc(estimator, X: np.ndarray, y: np.ndarray) -> float:
@@ -82,7 +84,8 @@ def tuned_head(
     make, _ = HEADS[name]
     if name not in _STRENGTHS or folds < 2: return make(seed)
     (parameter, values), step = _STRENGTHS[name], make(seed).steps[-1][0]
-    search = GridSearchCV(make(seed), {f"{step}__{parameter}": values}, scoring=_mean_auc, cv=StratifiedKFold(folds, shuffle=True, random_state=seed), refit=False)
+    search = GridSearchCV(make(seed), {f"{step}__{parameter}": values}, scoring=_mean_auc,
+                          cv=StratifiedKFold(folds, shuffle=True, random_state=seed), refit=False)
     return make(seed, search.fit(X, y).best_params_[f"{step}__{parameter}"])
 
 # %% ../../nbs/4_model/03_heads.ipynb #f2785652
@@ -119,12 +122,14 @@ def choose_head(
     progress: bool = True,  # Show a progress bar
 ) -> HeadChoice:
     "Compare heads by nested cross-validation within a training set; ValueError for a head of another name."
-    if unknown := [name for name in heads if name not in HEADS]: raise ValueError(f"head={unknown[0]!r}: choose 'auto', {', '.join(map(repr, HEADS))}.")
+    if unknown := [name for name in heads if name not in HEADS]:
+        raise ValueError(f"head={unknown[0]!r}: choose 'auto', {', '.join(map(repr, HEADS))}.")
     X, (_, y, counts) = np.asarray(embeddings, float), np.unique(check_labels(labels), return_inverse=True, return_counts=True)
     fewest = int(counts.min())
     outer, inner = min(5, fewest), min(3, fewest - 1 if fewest < 5 else fewest*4//5)
     name, note, rows = heads[0], "", {}
-    if len(heads) > 1 and fewest < 4: note = f"The smallest class has {fewest} training images, too few to compare heads on: the {name} is taken."
+    if len(heads) > 1 and fewest < 4:
+        note = f"The smallest class has {fewest} training images, too few to compare heads on: the {name} is taken."
     elif len(heads) > 1:
         splits = list(StratifiedKFold(outer, shuffle=True, random_state=seed).split(X, y))
         for each in tqdm(heads, desc="comparing heads", disable=not progress):

@@ -27,7 +27,8 @@ from sklearn.model_selection._search import BaseSearchCV
 from ..files import atomic_folder, check_writable, sweep
 
 # %% ../../nbs/4_model/02_model_files.ipynb #a39bbc47
-_APART = {"callback", "conftest", "datasets", "experimental", "externals", "inspection", "tests", "utils"}  # packages of scikit-learn that do more than compute
+_APART = {"callback", "conftest", "datasets", "experimental", "externals", "inspection", "tests",
+          "utils"}  # packages of scikit-learn that do more than compute
 _OF_ARRAYS = {"feature_selection", "metrics", "preprocessing"}  # packages whose public functions turn arrays into numbers
 _BESIDES = frozenset("""
 sklearn.utils._bunch.Bunch
@@ -132,7 +133,8 @@ def pack_estimator(
         if part in foreign and (why := _why_lost(part)):
             raise ModelError(f"{name} cannot be saved: {path} is {why}, so that no other program could load it. Take a class or function of a module that can be imported.")
     try: again = skops.io.loads(data, trusted=named)
-    except Exception as error: raise ModelError(f"{name} cannot be saved: it could not be loaded again ({type(error).__name__}: {error}).") from error
+    except Exception as error:
+        raise ModelError(f"{name} cannot be saved: it could not be loaded again ({type(error).__name__}: {error}).") from error
     if values is not None: _check_again(estimator, again, values)
     return data, foreign
 
@@ -157,7 +159,8 @@ def write_model(
         (part/"model.json").write_text(text, encoding="utf-8")
         save_file(arrays, part/"arrays.safetensors")
         (part/"estimator.skops").write_bytes(data)
-        if tensors is not None: save_tensors({name: tensor.cpu().clone().contiguous() for name, tensor in tensors.items()}, part/"backbone.safetensors")
+        if tensors is not None:
+            save_tensors({name: tensor.cpu().clone().contiguous() for name, tensor in tensors.items()}, part/"backbone.safetensors")
     if foreign: warnings.warn(f"{path} holds types of other libraries. {_how_to_trust(foreign)}", stacklevel=4)
     return Path(path)
 
@@ -208,5 +211,6 @@ def read_model(
     record = _read_record(path)
     with damage_named(path):
         if record["sklearn"] != sklearn.__version__:
-            warnings.warn(f"{path} was made with scikit-learn {record['sklearn']}, this is {sklearn.__version__}: predictions may differ.", stacklevel=3)
+            warnings.warn(f"{path} was made with scikit-learn {record['sklearn']}, this is {sklearn.__version__}: predictions may differ.",
+                          stacklevel=3)
         return record, load_file(path/"arrays.safetensors"), _read_estimator(path/"estimator.skops", trusted)

@@ -65,7 +65,8 @@ class EmbedPart(_PartWriter):
     def distance(self): return NearestNeighborDistance(self.head.background)
 
     def make(self, part) -> tuple: return _embed_readable(self.backbone, part["path"].to_pylist(), self.batch_size)
-    def write(self, part, good, embeddings: np.ndarray) -> None: _write_part(self.folder, part, _rows(self, good, embeddings), self.settings)
+    def write(self, part, good, embeddings: np.ndarray) -> None:
+        _write_part(self.folder, part, _rows(self, good, embeddings), self.settings)
 
 # %% ../../nbs/6_scale/02_embed_table.ipynb #591826c5
 def _rows(work: EmbedPart, good, embeddings: np.ndarray):
@@ -85,7 +86,8 @@ def _rows(work: EmbedPart, good, embeddings: np.ndarray):
 # %% ../../nbs/6_scale/02_embed_table.ipynb #e0078633
 def _settings_of(backbone: Backbone, head: Head | None = None) -> dict:
     "What makes two runs the same: network, preprocessing and head."
-    record = dict(backbone=backbone.arch, weights=backbone.weights, pooled=backbone.pooled, n_features=backbone.n_features, fingerprint=backbone.fingerprint)
+    record = dict(backbone=backbone.arch, weights=backbone.weights, pooled=backbone.pooled, n_features=backbone.n_features,
+                  fingerprint=backbone.fingerprint)
     if head is None: return record
     said = hashlib.sha256(head.scores(head.background).round(6).tobytes() + np.asarray(head.selected).astype(np.int64).tobytes()).hexdigest()
     return record | dict(head=head.name, classes=list(map(str, head.classes)), head_fingerprint=said)

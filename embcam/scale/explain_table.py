@@ -34,11 +34,15 @@ def _png(relevance: np.ndarray) -> bytes:
 def _explained(ex: Explanation, side: int) -> tuple[dict, str]:
     "A row of numbers and maps, and the page that shows them."
     record, maps, small = ex.to_dict(), ex.maps.limited(side), thumbnail(ex.image, side)
-    trust = {name: record["trust"][name] for name in ("margin", "distance", "percentile", "overlap")} | dict(likeness=(record["trust"]["likeness"] or {}).get("combined"))
+    trust = {name: record["trust"][name] for name in ("margin", "distance", "percentile",
+                                                      "overlap")} | dict(likeness=(record["trust"]["likeness"] or {}).get("combined"))
     ranking = [{name: row[name] for name in ("feature", "name", "weight", "absent", "top")} for row in record["ranking"] or ()]
-    row = dict(width=ex.image.shape[1], height=ex.image.shape[0], prediction=record["prediction"], explained=record["label"], probabilities=record["probabilities"],
-               similarity=record["similarity"], ranking=ranking, evidence=record["evidence"], trust=trust, maps={layer: _png(m) for layer, m in maps.items()})
-    panels = {f"{layer}: {ex.why_empty(layer) or f'evidence {ex.evidence[layer]:.2f}'}": overlay(resize(small, m.shape), m) for layer, m in maps.items()}
+    row = dict(width=ex.image.shape[1], height=ex.image.shape[0], prediction=record["prediction"], explained=record["label"],
+               probabilities=record["probabilities"],
+               similarity=record["similarity"], ranking=ranking, evidence=record["evidence"], trust=trust,
+               maps={layer: _png(m) for layer, m in maps.items()})
+    panels = {f"{layer}: {ex.why_empty(layer) or f'evidence {ex.evidence[layer]:.2f}'}": overlay(resize(small, m.shape), m) for layer,
+              m in maps.items()}
     return row, explanation_page(record, dict(image=small) | panels)
 
 # %% ../../nbs/6_scale/03_explain_table.ipynb #8924c811
@@ -71,10 +75,13 @@ def _explained_schema(row: dict):
     number, text = pa.float64(), pa.string()
     kind = pa.scalar(row["prediction"]).type
     trust = pa.struct([(name, number) for name in row["trust"]])
-    ranking = pa.list_(pa.struct([("feature", pa.int32()), ("name", text), ("weight", number), ("absent", pa.bool_()), ("top", pa.bool_())]))
+    ranking = pa.list_(pa.struct([("feature", pa.int32()), ("name", text), ("weight", number), ("absent", pa.bool_()),
+                                  ("top", pa.bool_())]))
     of = lambda name, value: pa.struct([(key, value) for key in row[name]])
-    return pa.schema(dict(image=text, label=text, sha256=text, width=pa.int32(), height=pa.int32(), prediction=kind, explained=kind, probabilities=of("probabilities", number),
-                          similarity=number, ranking=ranking, evidence=of("evidence", number), trust=trust, maps=of("maps", pa.binary()), pages=text).items())
+    return pa.schema(dict(image=text, label=text, sha256=text, width=pa.int32(), height=pa.int32(), prediction=kind, explained=kind,
+                          probabilities=of("probabilities", number),
+                          similarity=number, ranking=ranking, evidence=of("evidence", number), trust=trust, maps=of("maps", pa.binary()),
+                          pages=text).items())
 
 
 def _write_explained(work: ExplainPart, part, rows: list, pages: dict) -> None:
@@ -91,8 +98,10 @@ def _write_index(out: Path, title: str) -> None:
     def entries():
         for file in sorted((out/"explanations.parquet").glob("part-*.parquet")):
             for row in pq.read_table(file, columns=columns).to_pylist():
-                yield [row["image"], row["label"], str(row["prediction"]), round(row["probabilities"][str(row["prediction"])], 3), row["sha256"], row["pages"]]
-    with atomic_file(out/"index.html") as temporary: temporary.write_text(on_demand_page(title, sorted(entries(), key=lambda entry: entry[0])), encoding="utf-8")
+                yield [row["image"], row["label"], str(row["prediction"]), round(row["probabilities"][str(row["prediction"])], 3),
+                       row["sha256"], row["pages"]]
+    with atomic_file(out/"index.html") as temporary:
+        temporary.write_text(on_demand_page(title, sorted(entries(), key=lambda entry: entry[0])), encoding="utf-8")
 
 
 def explain_files(

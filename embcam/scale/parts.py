@@ -87,7 +87,8 @@ def open_run(
     if force or not out.exists():
         with atomic_folder(out, force, kind) as new: (new/"run.json").write_text(json.dumps(settings, indent=1), encoding="utf-8")
     there = json.loads((out/"run.json").read_text(encoding="utf-8"))
-    if other := [f"{name}={there.get(name)!r}, now {value!r}" for name, value in json.loads(json.dumps(settings)).items() if there.get(name) != value]:
+    if other := [f"{name}={there.get(name)!r}, now {value!r}" for name,
+                 value in json.loads(json.dumps(settings)).items() if there.get(name) != value]:
         raise ValueError(f"{out} was made with other settings ({'; '.join(other)}): choose another folder, or start anew with force=True (--force).")
     folder = out/f"{settings['rows']}.parquet"
     folder.mkdir(exist_ok=True)
@@ -104,7 +105,8 @@ def _write_part(
     "Write the rows of a part, whole or not at all."
     name = hashlib.sha256("".join(map(str, part["sha256"].to_pylist())).encode()).hexdigest()[:16]
     with atomic_file(folder/f"part-{name}.parquet") as temporary:
-        need_extra("pyarrow.parquet", "scale").write_table(table.replace_schema_metadata({"embcam": json.dumps(settings)}), temporary, compression="zstd", use_dictionary=False)
+        need_extra("pyarrow.parquet", "scale").write_table(table.replace_schema_metadata({"embcam": json.dumps(settings)}), temporary,
+                                                           compression="zstd", use_dictionary=False)
 
 # %% ../../nbs/6_scale/01_parts.ipynb #6e0af5bb
 def finished(
@@ -130,7 +132,8 @@ def _summary(done: int, errors: list):
 
 def _split(part, reasons: list) -> tuple:
     "The rows of a part that have no reason against them, and errors for the others."
-    bad = [dict(image=name, sha256=digest, reason=reason) for name, digest, reason in zip(part["image"].to_pylist(), part["sha256"].to_pylist(), reasons) if reason]
+    bad = [dict(image=name, sha256=digest, reason=reason) for name, digest,
+           reason in zip(part["image"].to_pylist(), part["sha256"].to_pylist(), reasons) if reason]
     return part.filter([reason is None for reason in reasons]), bad
 
 # %% ../../nbs/6_scale/01_parts.ipynb #9f8b5b67
