@@ -44,7 +44,8 @@ def _check_samplers(estimator) -> None:
         if not isinstance(pipeline, Pipeline) or not type(pipeline).__module__.startswith("sklearn."): continue
         for _, step in pipeline.steps[:-1]:
             if hasattr(step, "fit_resample"):
-                raise ValueError(f"{type(step).__name__} changes the number of images, which a pipeline of scikit-learn does not allow: take make_pipeline of imblearn.pipeline.")
+                raise ValueError(f"{type(step).__name__} changes the number of images, which a pipeline of scikit-learn does not allow: "
+                                 f"take make_pipeline of imblearn.pipeline.")
 
 # %% ../../nbs/4_model/04_classifier.ipynb #35e7165c
 def _check_classifier(estimator) -> None:
@@ -200,7 +201,8 @@ def _labelled(
     if not without.any() or not (semi or odd): return slice(None)
     if not semi or not isinstance(_last_step(estimator), _SEMI_SUPERVISED):
         name = type(_last_step(paper_forest() if estimator is None else estimator)).__name__
-        raise ValueError(f"{without.sum()} of {len(labels)} images have the label -1, which means unlabelled, and {name} learns from labelled images only: "
+        raise ValueError(f"{without.sum()} of {len(labels)} images have the label -1, which means unlabelled, and {name} learns from "
+                         f"labelled images only: "
                          "leave them out, or take SelfTrainingClassifier.")
     if without.all(): raise ValueError(f"All {len(labels)} images have the label -1, which means unlabelled: label some of each class.")
     return ~without
@@ -226,7 +228,7 @@ def _fit_options(
 
 # %% ../../nbs/4_model/04_classifier.ipynb #54c20543
 def _is_routed(estimator, options: dict) -> bool:
-    "Whether the estimator has asked for one of these options in scikit-learn's metadata routing; what nobody asked for goes to the last step."
+    "Whether the estimator has asked for one of these options in scikit-learn's metadata routing; the rest goes to the last step."
     return bool(options and get_config()["enable_metadata_routing"] and get_routing_for_object(estimator).consumes("fit", options))
 
 
@@ -245,7 +247,8 @@ def _fit_estimator(
             estimator.fit(values, codes, **(options if routed else _fit_options(estimator, options)))
     except ValueError as error:
         if values.shape[1] == d or not any(word in str(error) for word in ("features", "components")): raise
-        raise ValueError(f"{error} (n_features={n_features!r} of {len(values)} images has left {values.shape[1]} of {d} features: ask for more by n_features.)") from error
+        raise ValueError(f"{error} (n_features={n_features!r} of {len(values)} images has left {values.shape[1]} of {d} features: ask "
+                         f"for more by n_features.)") from error
 
 # %% ../../nbs/4_model/04_classifier.ipynb #349a6415
 def _check_components(
@@ -258,7 +261,8 @@ def _check_components(
     reduction = next((step for step in pipeline_steps(estimator)[0] if not isinstance(step, OneToOneFeatureMixin)), None)
     wanted = getattr(reduction, "n_components", None)
     if isinstance(reduction, (PCA, IncrementalPCA, TruncatedSVD)) and isinstance(wanted, (int, np.integer)) and wanted > k:
-        raise ValueError(f"{type(reduction).__name__}(n_components={wanted}) asks for {wanted} components, and n_features={n_features!r} of {n} images leaves {k} features: "
+        raise ValueError(f"{type(reduction).__name__}(n_components={wanted}) asks for {wanted} components, and "
+                         f"n_features={n_features!r} of {n} images leaves {k} features: "
                          "ask for fewer components, or for more features, such as n_features='all'.")
 
 # %% ../../nbs/4_model/04_classifier.ipynb #7f89ddc3
@@ -394,13 +398,15 @@ def _adopt(
     if len(selected) != estimator.n_features_in_:
         raise ValueError(f"The estimator reads {estimator.n_features_in_} features, selected names {len(selected)}.")
     if len(selected) and not (0 <= selected.min() and selected.max() < d):
-        raise ValueError(f"selected names feature {selected.max() if selected.max() >= d else selected.min()}, but the embedding has {d} values.")
+        raise ValueError(f"selected names feature {selected.max() if selected.max() >= d else selected.min()}, but the embedding has "
+                         f"{d} values.")
     if labels is None or len(labels) != len(background):
         raise ValueError(f"labels must name the class of each of the {len(background)} background embeddings.")
     labels = check_labels(labels)
     classes = _class_names(estimator, classes)
     if strange := [label for label in np.unique(labels).tolist() if label not in classes.tolist()]:
-        raise ValueError(f"labels name {strange[0]!r}, but the estimator's classes are {classes.tolist()}: pass their names, in this order, as classes=.")
+        raise ValueError(f"labels name {strange[0]!r}, but the estimator's classes are {classes.tolist()}: pass their names, in this "
+                         f"order, as classes=.")
     return _keep(model, estimator, selection, background, labels, names, classes)
 
 # %% ../../nbs/4_model/04_classifier.ipynb #7498ab82

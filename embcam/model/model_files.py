@@ -131,7 +131,8 @@ def pack_estimator(
     foreign = [n for n in named if not is_trusted(n)]
     for path, part in _parts(json.loads(ZipFile(io.BytesIO(data)).read("schema.json"))):
         if part in foreign and (why := _why_lost(part)):
-            raise ModelError(f"{name} cannot be saved: {path} is {why}, so that no other program could load it. Take a class or function of a module that can be imported.")
+            raise ModelError(f"{name} cannot be saved: {path} is {why}, so that no other program could load it. Take a class or "
+                             f"function of a module that can be imported.")
     try: again = skops.io.loads(data, trusted=named)
     except Exception as error:
         raise ModelError(f"{name} cannot be saved: it could not be loaded again ({type(error).__name__}: {error}).") from error
@@ -177,7 +178,8 @@ def _read_record(path: Path) -> dict:
     except (ValueError, OSError) as error: raise ModelError(f"{path/'model.json'} is damaged ({error}).") from error
     if not isinstance(record, dict): raise ModelError(f"{path/'model.json'} is damaged: it describes no model.")
     if record.get("format") != _FORMAT:
-        raise ModelError(f"{path} has format {record.get('format')}, this embcam reads {_FORMAT}: fit it again, or use the version of embcam that made it.")
+        raise ModelError(f"{path} has format {record.get('format')}, this embcam reads {_FORMAT}: fit it again, or use the version of "
+                         f"embcam that made it.")
     return record
 
 # %% ../../nbs/4_model/02_model_files.ipynb #21c1bde6
@@ -188,7 +190,8 @@ def _read_estimator(path: Path, trusted: tuple = ()):
     try: named = skops.io.get_untrusted_types(file=path)
     except Exception as error: raise ModelError(f"{path} is damaged or no skops file ({error}).") from error
     if unknown := [name for name in named if name not in trusted and not is_trusted(name)]:
-        raise ModelError(f"{path} holds {', '.join(unknown)}, which embcam does not trust. If you do: {_how_to_trust(sorted({*unknown, *trusted}))}")
+        raise ModelError(f"{path} holds {', '.join(unknown)}, which embcam does not trust. If you do: "
+                         f"{_how_to_trust(sorted({*unknown, *trusted}))}")
     return skops.io.load(path, trusted=named)
 
 # %% ../../nbs/4_model/02_model_files.ipynb #d4b5401d

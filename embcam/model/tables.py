@@ -61,7 +61,8 @@ class EmbeddingTable:
         self.data = _dataset(table)
         self.source = str(table) if isinstance(table, (str, Path)) else f"a {type(table).__name__}"
         if missing := [name for name in _COLUMNS if name not in self.data.schema.names]:
-            raise ValueError(f"{self.source} has no column {missing[0]!r}, but {', '.join(self.data.schema.names)}: pass what embcam embed has written.")
+            raise ValueError(f"{self.source} has no column {missing[0]!r}, but {', '.join(self.data.schema.names)}: pass what embcam "
+                             f"embed has written.")
         self.labelled = need_extra("pyarrow.dataset", "scale").field("label").is_valid()
 
     def read(self, *columns: str, fragment=None):
@@ -173,6 +174,8 @@ def check_pieces(
     "ValueError for an estimator that cannot learn in pieces."
     steps = [step for _, step in estimator.steps] if hasattr(estimator, "steps") else [estimator]
     if stuck := [type(step).__name__ for step in steps if not hasattr(step, "partial_fit")]:
-        raise ValueError(f"{len(rows):,} embeddings of {rows.n_features} values take {rows.gigabytes:.3g} GB, more than max_gb={max_gb:g}, and "
+        raise ValueError(f"{len(rows):,} embeddings of {rows.n_features} values take {rows.gigabytes:.3g} GB, more than "
+                         f"max_gb={max_gb:g}, and "
                          f"{'the default forest' if estimator is None else stuck[0]} has no partial_fit: it needs them all at once. "
-                         "Choose an estimator that learns in pieces, such as SGDClassifier(loss='log_loss'), pass fewer rows, or raise max_gb.")
+                         "Choose an estimator that learns in pieces, such as SGDClassifier(loss='log_loss'), pass fewer rows, or raise "
+                         "max_gb.")

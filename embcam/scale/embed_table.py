@@ -89,7 +89,8 @@ def _settings_of(backbone: Backbone, head: Head | None = None) -> dict:
     record = dict(backbone=backbone.arch, weights=backbone.weights, pooled=backbone.pooled, n_features=backbone.n_features,
                   fingerprint=backbone.fingerprint)
     if head is None: return record
-    said = hashlib.sha256(head.scores(head.background).round(6).tobytes() + np.asarray(head.selected).astype(np.int64).tobytes()).hexdigest()
+    answers = head.scores(head.background).round(6)
+    said = hashlib.sha256(answers.tobytes() + np.asarray(head.selected).astype(np.int64).tobytes()).hexdigest()
     return record | dict(head=head.name, classes=list(map(str, head.classes)), head_fingerprint=said)
 
 # %% ../../nbs/6_scale/02_embed_table.ipynb #e79f29e6
@@ -124,7 +125,8 @@ def embed_folder(
     progress: bool = True,  # Show a progress bar
     **engine,  # engine, workers and address, as for `run_parts`
 ) -> Ledger:  # What became of each image
-    "Embed a folder into `out/embeddings.parquet`, and list broken images in `out/errors.parquet`. The same call again goes on where the first one stopped."
+    """Embed a folder into `out/embeddings.parquet`, and list broken images in `out/errors.parquet`.
+    The same call again goes on where the first one stopped."""
     _check_engine(engine.get("engine", "local"), engine.get("workers"), engine.get("address"))
     backbone, head = (model, None) if isinstance(model, Backbone) else (model.backbone, model.head_)
     if backbone.bits is None: backbone = backbone.reading([path for _, path, _ in list_images(folder)])  # one scale for all

@@ -89,7 +89,8 @@ def open_run(
     there = json.loads((out/"run.json").read_text(encoding="utf-8"))
     if other := [f"{name}={there.get(name)!r}, now {value!r}" for name,
                  value in json.loads(json.dumps(settings)).items() if there.get(name) != value]:
-        raise ValueError(f"{out} was made with other settings ({'; '.join(other)}): choose another folder, or start anew with force=True (--force).")
+        raise ValueError(f"{out} was made with other settings ({'; '.join(other)}): choose another folder, or start anew with "
+                         f"force=True (--force).")
     folder = out/f"{settings['rows']}.parquet"
     folder.mkdir(exist_ok=True)
     sweep_files(folder)
@@ -158,7 +159,8 @@ def _check_engine(engine: str, workers: int | None, address: str | None) -> None
     "ValueError for an engine that is none, and for options that it does not have."
     if engine not in ("local", "ray"): raise ValueError(f"engine={engine!r}: choose 'local' or 'ray'.")
     if engine == "local" and (workers or address):
-        raise ValueError(f"{f'workers={workers}' if workers else f'address={address!r}'} belongs to engine='ray': the local engine is one process, which uses all cores.")
+        raise ValueError(f"{f'workers={workers}' if workers else f'address={address!r}'} belongs to engine='ray': the local engine is "
+                         f"one process, which uses all cores.")
     if workers is not None and workers < 1: raise ValueError(f"workers={workers}: ask for at least one.")
     if engine == "ray": need_extra("ray.data", "ray")
 
@@ -191,7 +193,8 @@ def _cluster(workers: int | None, address: str | None) -> Iterator:
         os.environ.setdefault("RAY_worker_niceness", "0")  # else its workers wait for everything else on this machine
         try: ray.init(log_to_driver=False, logging_level="warning", **options)
         except Exception as error:  # Ray raises a bare one where it does not start
-            raise ConnectionError(f"No Ray {f'at {address}' if address else 'on this machine'}: {error} The local engine needs none.") from error
+            raise ConnectionError(f"No Ray {f'at {address}' if address else 'on this machine'}: {error} The local engine needs "
+                                  f"none.") from error
         try: yield ray
         finally: ray.shutdown()
 
