@@ -1,17 +1,23 @@
 """Do maps follow the head, and still find the defects? CAM methods on held-out defects with masks, and in the grid pointing game.
 
-python benchmarks/follow_the_head.py FOLDER|logos --out CSV [--head svm] [--backbone efficientnet_lite0] [--weights FILE] [--pooled
-    stages] [--seeds 3]
-    [--mosaics 20] [--half report|choose|all] [--picture FILE]
+python benchmarks/follow_the_head.py FOLDER|logos --out CSV [--rows CSV] [--head svm] [--backbone efficientnet_lite0] [--weights FILE]
+    [--pooled stages] [--seeds 3] [--mosaics 20] [--half report|choose|all] [--picture FILE]
 
-For each seed the classifier is fitted on three quarters. The held-out defects whose SHA-256 is even are for choosing a method on, the odd
-ones for reporting; each is explained for its predicted class and for its own (column "asked"). Baselines are the explainer's own with
-features drawn from the whole
-embedding, and from the selected ones. Appends means with 95 % intervals (paired to LayerCAM) to CSV; --picture draws one mosaic.
+For each seed the classifier is fitted on three quarters. The held-out images whose SHA-256 is even are for choosing a method on, the
+odd ones for reporting. Each defect of the half is explained for its predicted class and for its own (column "asked"), and mosaics are
+made of images of that half alone: those that are predicted rightly and with the highest scores, at most twelve of a class. In a mosaic
+two things are noted: the share of the relevance that lies in the image of the class asked for ("grid_pointing"), and whether the map's
+maximum lies there ("grid_maximum"), which no change of contrast can alter. Baselines are the explainer's own with features drawn from
+the whole embedding, and from the selected ones.
+
+Appends means with 95 % intervals of the paired difference to LayerCAM to CSV, for `n` explanations of `images` distinct images. The
+intervals are a bootstrap over images: one that is held out in several splits, or asked for in several mosaics, is drawn as a whole.
+--rows keeps the single values; --picture draws one mosaic, of the most confidently recognised image of each class.
 """
 import argparse
 import sys
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import pandas as pd
@@ -19,14 +25,12 @@ import pandas as pd
 from embcam import Backbone, EmbeddingClassifier, Explainer, load_folder, make_logos
 from embcam.drawing import show_map
 from embcam.figure import new_figure
-from embcam.judging import MASK_METRICS, grid_pointing, split_by_hash
-from embcam.judging.baseline_maps import random_control
-from embcam.judging.comparison import bootstrap
-from embcam.judging.cost import run_explainer
-from embcam.judging.pointing import at_double_size, confident_images, make_mosaic
+from embcam.judging import MASK_METRICS, random_control, run_explainer, split_by_hash
+from embcam.judging.pointing import _at_double_size, _confident, _make_mosaic
 from embcam.model import HEADS, auc_roc
 
 METRICS = ("pixel_auc", "pointing_game_15", "mass_accuracy", "average_precision")
+COLUMNS = ["seed", "image", "question", "method", "asked", "metric", "value"]  # A row per single value; pairs share seed, image, question
 
 
 def explainers(clf, samples):
@@ -36,27 +40,89 @@ def explainers(clf, samples):
 
 
 def picture(clf, test, path):
-    "One mosaic asked for each of its classes, by focus; opacity follows the square root of the map."
-    confident, side = confident_images(clf, test), clf.backbone.size
-    mosaic = make_mosaic([test.images[found[0]] for found in confident.values()], side)
+    "The most confidently recognised image of each class in one mosaic, asked for each class by focus; opacity: square root of the map."
+    confident = _confident(clf, test)
+    side = clf.backbone.size
+    mosaic = _make_mosaic([test.images[found[0]] for found in confident.values()], side)
     figure = new_figure(figsize=(2.1*(1 + len(confident)), 2.5))
-    axes = figure.subplots(1, 1 + len(confident), squeeze=False)
-    for row, method in zip(axes, ("focus",)):
-        row[0].imshow(mosaic), row[0].set_title("four boards, one image", fontsize=9)
-        row[0].set(xticks=[], yticks=[])
-        explain = at_double_size(Explainer(clf, method=method))
-        for q, (ax, label) in enumerate(zip(row[1:], confident)):
-            show_map(mosaic, explain(mosaic, label=label).maps["combined"]**.5, ax, f"where is \"{label}\"?")
-            r, c = divmod(q, 2)
-            ax.plot(side*c + side*np.array([0, 1, 1, 0, 0]), side*r + side*np.array([0, 0, 1, 1, 0]), color="#39d0d8", lw=1.5,
-                    scalex=False, scaley=False)
+    axes = figure.subplots(1, 1 + len(confident))
+    axes[0].imshow(mosaic)
+    axes[0].set_title("four boards, one image", fontsize=9)
+    axes[0].set(xticks=[], yticks=[])
+    explain = _at_double_size(Explainer(clf, method="focus"))
+    for q, (ax, label) in enumerate(zip(axes[1:], confident)):
+        show_map(mosaic, explain(mosaic, label=label).maps["combined"]**.5, ax, f"where is \"{label}\"?")
+        r, c = divmod(q, 2)
+        x = side*(c + np.array([0, 1, 1, 0, 0]))
+        y = side*(r + np.array([0, 0, 1, 1, 0]))
+        ax.plot(x, y, color="#39d0d8", lw=1.5, scalex=False, scaley=False)
     figure.savefig(path, dpi=130, pil_kwargs=dict(quality=82))
+
+
+def draw_mosaics(clf, images, n, seed):
+    "{class: position of an image that is predicted rightly and with confidence} for each of n mosaics, drawn as `grid_pointing` does."
+    confident = _confident(clf, images)
+    rng = np.random.default_rng(seed)
+    mosaics = []
+    for _ in range(n):
+        classes = [list(confident)[k] for k in rng.permutation(len(confident))[:4]]
+        mosaics.append({c: int(rng.choice(confident[c])) for c in classes})
+    return mosaics
+
+
+def score_mosaics(explain, images, mosaics):
+    "(mosaic, name of the image asked for, share of the relevance in it, whether the maximum lies in it)."
+    large = _at_double_size(explain)
+    backbone = explain.classifier.backbone
+    side = backbone.size
+    for number, chosen in enumerate(mosaics):
+        mosaic = _make_mosaic([images.images[i] for i in chosen.values()], side, backbone.bits)
+        for q, (label, i) in enumerate(chosen.items()):
+            r, c = divmod(q, 2)
+            m = np.clip(run_explainer(large, mosaic, label).maps["combined"], 0, None)
+            inside = m[r*side:(r + 1)*side, c*side:(c + 1)*side]
+            share, hit = 1/len(chosen), 1/len(chosen)  # an empty map tells as much as chance
+            if m.any():
+                share = float(inside.sum()/m.sum())
+                hit = float(inside.max() == m.max())
+            yield number, images.names[i], share, hit
+
+
+def score_defects(explain, images):
+    "(name, asked, metric, value) for every image with a mask, explained for its predicted class and for its own."
+    for sample in images:
+        if sample.mask is None or not sample.mask.any(): continue
+        predicted = run_explainer(explain, sample.image)
+        own = predicted if predicted.label == sample.label else run_explainer(explain, sample.image, sample.label)
+        for asked, found in (("predicted", predicted), ("own", own)):
+            for metric in METRICS: yield sample.name, asked, metric, MASK_METRICS[metric](found.maps["combined"], sample.mask)
+
+
+def bootstrap_images(differences, images, draws=2000, seed=0):
+    "95 % interval of each column's mean, over images drawn with all their rows."
+    sums = differences.groupby(images).sum().to_numpy()
+    sizes = differences.groupby(images).size().to_numpy()
+    times = np.random.default_rng(seed).multinomial(len(sizes), np.full(len(sizes), 1/len(sizes)), draws)
+    return np.quantile(times @ sums/(times @ sizes)[:, None], [.025, .975], axis=0)
+
+
+def summarise(frame, setting):
+    "A row per method, question and metric: means, and intervals of the paired difference to LayerCAM."
+    rows = []
+    for (metric, asked), part in frame.groupby(["metric", "asked"], sort=False):
+        wide = part.pivot(index=["seed", "image", "question"], columns="method", values="value")[list(dict.fromkeys(part["method"]))]
+        names = wide.index.get_level_values("image")
+        ends = bootstrap_images(wide.sub(wide["layercam"], axis=0), names)
+        rows += [setting | dict(method=method, asked=asked, metric=metric, n=len(wide), images=names.nunique(), mean=wide[method].mean(),
+                                low=low, high=high) for method, low, high in zip(wide, *ends)]
+    return pd.DataFrame(rows)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
     parser.add_argument("--out", required=True)
+    parser.add_argument("--rows")
     parser.add_argument("--head", default="svm", choices=list(HEADS))
     parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--weights", default="auto")
@@ -69,34 +135,27 @@ def main():
     args = parser.parse_args()
     images = make_logos(880, seed=0) if args.folder == "logos" else load_folder(args.folder)
     backbone = Backbone(args.backbone, args.weights, pooled=None if args.pooled == "last" else args.pooled)
-    scores, shares = [], []
+    rows = []
     for seed in range(args.seeds):
         train, test = images.split(test_size=.25, seed=seed)
         make, n = HEADS[args.head]
         clf = EmbeddingClassifier(backbone, make(seed), n, seed, progress=False).fit(train)
-        print(f"seed {seed}: AUC {auc_roc(test.labels, clf.scores(test), clf.classes_):.3f}", flush=True)
-        if args.picture and seed == 0: picture(clf, test, args.picture)
         halves = dict(zip(("choose", "report"), split_by_hash(test))) | dict(all=test)
         some = halves[args.half]
+        print(f"seed {seed}: AUC {auc_roc(test.labels, clf.scores(test), clf.classes_):.3f}, {len(some)} of {len(test)} images", flush=True)
+        if args.picture and seed == 0: picture(clf, test, args.picture)
+        mosaics = draw_mosaics(clf, some, args.mosaics, seed)
         for name, explain in explainers(clf, args.samples).items():
-            for sample in some:
-                if sample.mask is None or not sample.mask.any(): continue
-                predicted = run_explainer(explain, sample.image)
-                own = predicted if predicted.label == sample.label else run_explainer(explain, sample.image, sample.label)
-                scores += [(seed, sample.name, name, asked, metric, MASK_METRICS[metric](ex.maps["combined"], sample.mask))
-                           for asked, ex in (("predicted", predicted), ("own", own)) for metric in METRICS]
-            found = grid_pointing(explain, test, args.mosaics, seed, progress=False)
-            shares += [(seed, f"{row.mosaic} {row.label}", name, "own", "grid_pointing", row.share) for row in found.itertuples()]
-            print(f"  {name}: grid pointing {found['share'].mean():.3f}", flush=True)
-    frame = pd.DataFrame(scores + shares, columns=["seed", "image", "method", "asked", "metric", "value"])
-    rows = []
-    for (metric, asked), part in frame.groupby(["metric", "asked"], sort=False):
-        wide = part.pivot(index=["seed", "image"], columns="method", values="value")[list(dict.fromkeys(part["method"]))]
-        low, high = bootstrap(wide.sub(wide["layercam"], axis=0))
-        setting = dict(data=Path(args.folder).name, head=args.head, backbone=args.backbone, pooled=args.pooled, half=args.half)
-        rows += [setting | dict(method=method, asked=asked, metric=metric, n=len(wide),
-                                mean=wide[method].mean(), low=a, high=b) for method, a, b in zip(wide, low, high)]
-    table = pd.DataFrame(rows)
+            start = perf_counter()
+            rows += [(seed, image, "", name, asked, metric, value) for image, asked, metric, value in score_defects(explain, some)]
+            for number, image, share, hit in score_mosaics(explain, some, mosaics):
+                rows.append((seed, image, number, name, "own", "grid_pointing", share))
+                rows.append((seed, image, number, name, "own", "grid_maximum", hit))
+            print(f"  {name}: {perf_counter() - start:.0f} s", flush=True)
+    frame = pd.DataFrame(rows, columns=COLUMNS)
+    if args.rows: frame.to_csv(args.rows, index=False)
+    setting = dict(data=Path(args.folder).name, head=args.head, backbone=args.backbone, pooled=args.pooled, half=args.half)
+    table = summarise(frame, setting)
     print(table.pivot(index="method", columns=["asked", "metric"], values="mean").round(3).to_string())
     table.round(4).to_csv(args.out, mode="a", header=not Path(args.out).exists(), index=False)
 
