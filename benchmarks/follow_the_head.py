@@ -25,8 +25,10 @@ import pandas as pd
 from embcam import Backbone, EmbeddingClassifier, Explainer, load_folder, make_logos
 from embcam.drawing import show_map
 from embcam.figure import new_figure
-from embcam.judging import MASK_METRICS, random_control, run_explainer, split_by_hash
-from embcam.judging.pointing import _at_double_size, _confident, _make_mosaic
+from embcam.judging import MASK_METRICS, split_by_hash
+from embcam.judging.baseline_maps import random_control
+from embcam.judging.cost import run_explainer
+from embcam.judging.pointing import at_double_size, confident_images, make_mosaic
 from embcam.model import HEADS, auc_roc
 
 METRICS = ("pixel_auc", "pointing_game_15", "mass_accuracy", "average_precision")
@@ -41,15 +43,15 @@ def explainers(clf, samples):
 
 def picture(clf, test, path):
     "The most confidently recognised image of each class in one mosaic, asked for each class by focus; opacity: square root of the map."
-    confident = _confident(clf, test)
+    confident = confident_images(clf, test)
     side = clf.backbone.size
-    mosaic = _make_mosaic([test.images[found[0]] for found in confident.values()], side)
+    mosaic = make_mosaic([test.images[found[0]] for found in confident.values()], side)
     figure = new_figure(figsize=(2.1*(1 + len(confident)), 2.5))
     axes = figure.subplots(1, 1 + len(confident))
     axes[0].imshow(mosaic)
     axes[0].set_title("four boards, one image", fontsize=9)
     axes[0].set(xticks=[], yticks=[])
-    explain = _at_double_size(Explainer(clf, method="focus"))
+    explain = at_double_size(Explainer(clf, method="focus"))
     for q, (ax, label) in enumerate(zip(axes[1:], confident)):
         show_map(mosaic, explain(mosaic, label=label).maps["combined"]**.5, ax, f"where is \"{label}\"?")
         r, c = divmod(q, 2)
@@ -61,7 +63,7 @@ def picture(clf, test, path):
 
 def draw_mosaics(clf, images, n, seed):
     "{class: position of an image that is predicted rightly and with confidence} for each of n mosaics, drawn as `grid_pointing` does."
-    confident = _confident(clf, images)
+    confident = confident_images(clf, images)
     rng = np.random.default_rng(seed)
     mosaics = []
     for _ in range(n):
@@ -72,11 +74,11 @@ def draw_mosaics(clf, images, n, seed):
 
 def score_mosaics(explain, images, mosaics):
     "(mosaic, name of the image asked for, share of the relevance in it, whether the maximum lies in it)."
-    large = _at_double_size(explain)
+    large = at_double_size(explain)
     backbone = explain.classifier.backbone
     side = backbone.size
     for number, chosen in enumerate(mosaics):
-        mosaic = _make_mosaic([images.images[i] for i in chosen.values()], side, backbone.bits)
+        mosaic = make_mosaic([images.images[i] for i in chosen.values()], side, backbone.bits)
         for q, (label, i) in enumerate(chosen.items()):
             r, c = divmod(q, 2)
             m = np.clip(run_explainer(large, mosaic, label).maps["combined"], 0, None)
