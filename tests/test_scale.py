@@ -245,7 +245,9 @@ def test_exit_code_3_and_2(photos, tmp_path, capsys):
     assert end.value.code == 3 and "1 cannot be read" in capsys.readouterr().out
     assert main(command(photos, tmp_path/"out", "--workers", "2")[3:]) == 2 and "belongs to engine='ray'" in capsys.readouterr().err
     assert main(command(photos, tmp_path/"out", "--model", "m")[3:]) == 2
-    assert "--size: --model m brings its own network" in capsys.readouterr().err
+    assert "m: no such folder" in capsys.readouterr().err
+    assert main(command(photos, tmp_path/"out", "--model", str(tmp_path))[3:]) == 2
+    assert f"--size: --model {tmp_path} brings its own network" in capsys.readouterr().err
     assert main(command(tmp_path/"nowhere", tmp_path/"new")[3:]) == 2 and not (tmp_path/"new").exists()
 
 
