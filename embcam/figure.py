@@ -7,14 +7,14 @@ __all__ = ['figure_jpeg', 'new_figure']
 
 # %% ../nbs/figure.ipynb #92c31208
 import io
-from functools import lru_cache
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING: from matplotlib.figure import Figure
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import LogFormatter
 
 # %% ../nbs/figure.ipynb #772c6083
 def figure_jpeg(
-    figure: "Figure",  # To render
+    figure: Figure,  # To render
 ) -> bytes:  # JPEG
     "Render a figure for a notebook."
     buffer = io.BytesIO()
@@ -22,26 +22,19 @@ def figure_jpeg(
     return buffer.getvalue()
 
 # %% ../nbs/figure.ipynb #8ea12417
-@lru_cache(None)
-def _figure_class() -> type:
-    "The class of embcam's figures."
-    from matplotlib.figure import Figure
-    from matplotlib.text import Text
-    from matplotlib.ticker import LogFormatter
+class _OwnFigure(Figure):
+    "A figure that shows itself in a notebook and writes names as they are."
 
-    class _OwnFigure(Figure):
-        def _repr_jpeg_(self) -> bytes: return figure_jpeg(self)
+    def _repr_jpeg_(self) -> bytes: return figure_jpeg(self)
 
-        def draw(self, renderer):
-            for text in self.findobj(Text): text.set_parse_math(False)
-            for axis in [axis for ax in self.axes for axis in (ax.xaxis, ax.yaxis)]:
-                if isinstance(axis.get_major_formatter(), LogFormatter):  # writes its powers of ten as formulas
-                    for label in axis.get_ticklabels(which="both"): label.set_parse_math(True)
-            super().draw(renderer)
-
-    return _OwnFigure
+    def draw(self, renderer):
+        for text in self.findobj(Text): text.set_parse_math(False)
+        for axis in [axis for ax in self.axes for axis in (ax.xaxis, ax.yaxis)]:
+            if isinstance(axis.get_major_formatter(), LogFormatter):  # writes its powers of ten as formulas
+                for label in axis.get_ticklabels(which="both"): label.set_parse_math(True)
+        super().draw(renderer)
 
 
-def new_figure(*args, layout: str = "constrained", **options) -> "Figure":
+def new_figure(*args, layout: str = "constrained", **options) -> Figure:
     "A matplotlib figure that pyplot does not know; arguments as for `matplotlib.figure.Figure`."
-    return _figure_class()(*args, layout=layout, **options)
+    return _OwnFigure(*args, layout=layout, **options)

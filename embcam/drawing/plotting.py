@@ -10,26 +10,25 @@ __all__ = ['MASK_COLOR', 'overlay', 'mask_outline', 'annotate', 'show_map', 'col
 import textwrap
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from matplotlib import colormaps, font_manager
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from skimage.segmentation import expand_labels, find_boundaries
 
 from ..figure import new_figure
 from ..images import resize
 
-if TYPE_CHECKING:  # matplotlib is imported when something is drawn
-    from matplotlib.axes import Axes
-    from matplotlib.colorbar import Colorbar
-    from matplotlib.colors import Normalize
-    from matplotlib.figure import Figure
-
 # %% ../../nbs/2_drawing/01_plotting.ipynb #32019caf
 @lru_cache(None)
 def _color_table(name: str) -> np.ndarray:
     "A colour map of matplotlib as a table, (256, 3) float32, 0 to 255."
-    from matplotlib import colormaps
     return colormaps[name](np.arange(256))[:, :3].astype(np.float32)*255
 
 
@@ -99,7 +98,6 @@ def mask_outline(
 @lru_cache(None)
 def _font(size: int) -> ImageFont.FreeTypeFont:
     "DejaVu Sans, which comes with matplotlib."
-    from matplotlib import font_manager
     return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
 
 
@@ -133,13 +131,13 @@ def annotate(
 def show_map(
     image: np.ndarray,  # (h, w, 3) uint8
     strength: np.ndarray,  # (h, w) in [0, 1], or in [-1, 1] if signed
-    ax: "Axes | None" = None,  # Default those of a figure of its own
+    ax: Axes | None = None,  # Default those of a figure of its own
     title: str | None = None,  # Above the image
     why: str = "no positive relevance",  # Written where the map is empty
     mask: np.ndarray | None = None,  # Outlined, (h, w) bool
     signed: bool = False,  # Show both signs
     **options,  # For `overlay`
-) -> "Axes":
+) -> Axes:
     "Draw an overlay, with 'no evidence' and the reason where the map shows nothing."
     ax = ax or new_figure(figsize=(3, 3)).add_subplot()
     outline = mask_outline(mask, image.shape[:2])
@@ -154,15 +152,13 @@ def show_map(
 
 # %% ../../nbs/2_drawing/01_plotting.ipynb #6df58dfe
 def color_bar(
-    figure: "Figure",  # That gets the bar
+    figure: Figure,  # That gets the bar
     cmap: str,  # matplotlib colour map
-    norm: "Normalize | None",  # What the ends of the map stand for; None: 0 and 1
-    axes: "Sequence[Axes]",  # Beside these
+    norm: Normalize | None,  # What the ends of the map stand for; None: 0 and 1
+    axes: Sequence[Axes],  # Beside these
     label: str,  # What the colours mean
-) -> "Colorbar":
+) -> Colorbar:
     "A small colour bar beside some axes."
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
     bar = figure.colorbar(ScalarMappable(norm or Normalize(0, 1), cmap), ax=list(axes), shrink=.6, aspect=15, pad=.01)
     bar.set_label(label, fontsize=8)
     bar.ax.tick_params(labelsize=7)
@@ -186,8 +182,8 @@ def ranking_bars(
     weights: Sequence[float],  # Of each
     absent: Sequence[bool] | None = None,  # True where a feature matters by being absent
     xlabel: str = "weight",
-    ax: "Axes | None" = None,  # Default those of a figure of its own
-) -> "Axes":
+    ax: Axes | None = None,  # Default those of a figure of its own
+) -> Axes:
     "Bars, the most important on top; hatched where a feature matters by being absent."
     n = len(names)
     ax = ax or new_figure(figsize=(3.4, .22*n + .8)).add_subplot()
@@ -219,9 +215,8 @@ def map_rows(
     columns: Sequence[str] | None = None,  # Keys of the maps, in order; default those of the first row
     label: str = "positive relevance / largest of the map",  # Of the colour bar
     title: str | None = None,  # Above all
-) -> "Figure":
+) -> Figure:
     "Rows of an image and its maps, with one colour bar."
-    from matplotlib.cm import ScalarMappable
     rows = [MapRow(*row) for row in rows]
     columns = list(rows[0].maps if columns is None else columns)
     n, across = len(rows), len(columns) + 1
@@ -236,7 +231,7 @@ def map_rows(
     return figure
 
 
-def _draw_row(axes: "Sequence[Axes]", row: MapRow, columns: Sequence[str]) -> None:
+def _draw_row(axes: Sequence[Axes], row: MapRow, columns: Sequence[str]) -> None:
     "The image with its title, and a map in each of the other axes."
     image = resize(row.image, row.maps[columns[0]].shape)
     axes[0].imshow(image)
@@ -258,9 +253,8 @@ def explanation_figure(
     title: str = "",  # Above all
     mask: np.ndarray | None = None,  # Outlined on every map, (h, w) bool
     label: str = "positive relevance\n/ largest of the map",  # Of the colour bar
-) -> "Figure":
+) -> Figure:
     "Image, prediction, maps and ranking of one explanation in one figure."
-    from matplotlib.colors import Normalize
     captions, why = captions or {}, why or {}
     image = resize(image, next(iter(maps.values())).shape)
     figure, first, axes, bars = _explanation_axes(len(maps), signed is not None, ranking is not None)
@@ -292,7 +286,7 @@ def _explanation_axes(
     return figure, axes[0], axes[1:columns], axes[-1] if ranked else None
 
 
-def _draw_ranking(ax: "Axes", title: str = "", **ranking) -> None:
+def _draw_ranking(ax: Axes, title: str = "", **ranking) -> None:
     "The ranking's bars in small print."
     ranking_bars(**ranking, ax=ax).set_title(title, fontsize=9)
     ax.tick_params(labelsize=7)

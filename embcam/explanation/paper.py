@@ -8,11 +8,11 @@ __all__ = ['strategy_grid', 'similarities', 'similarity_table', 'beside_paper', 
 # %% ../../nbs/5_explanation/07_paper.ipynb #8b77fcc6
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from fastcore.basics import patch
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from sklearn.base import clone
 from tqdm.auto import tqdm
 
@@ -26,8 +26,6 @@ from ..maps import CosineTarget, activation_maps
 from ..network import Trace
 from ..ranking import TOZ, TRR, TZZ, ImputationStrategy, impute, similarity
 
-if TYPE_CHECKING: from matplotlib.figure import Figure
-
 # %% ../../nbs/5_explanation/07_paper.ipynb #9cd6a4fc
 def strategy_grid(
     explainer: Explainer,  # Its ranking, top and method are used
@@ -35,7 +33,7 @@ def strategy_grid(
     strategies: Sequence[ImputationStrategy] = (TOZ, TZZ, TRR),  # One row each
     shared: bool = False,  # One scale for each layer in the whole figure
     progress: bool = True,  # Show a progress bar
-) -> "Figure":
+) -> Figure:
     "Draw Figure 5 of the paper: strategies and layers by images; ValueError without images."
     sources = image_sources(images)
     if not sources: raise ValueError("There are no images to explain.")
@@ -163,7 +161,7 @@ _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito's, for a
 _TITLES = dict(similarity="similarity cos(e, r)", evidence="evidence, {}", correlation="correlation with the own map")
 
 
-def _draw_curves(found: Sweep, layer: str, figure: "Figure") -> None:
+def _draw_curves(found: Sweep, layer: str, figure: Figure) -> None:
     "Three curves of each strategy over the number of top features: thick for the first selection, thin for larger ones."
     frame = found.frame[found.frame["layer"] == layer]
     strategies, first = list(dict.fromkeys(frame["strategy"])), frame["K"].iloc[0]
@@ -186,7 +184,7 @@ def plot(
     self: Sweep,
     layer: str = "combined",  # Whose evidence
     shown: Sequence[int] = (1, 3, 5, 7, 13),  # Numbers of top features whose maps are drawn, and all
-) -> "Figure":
+) -> Figure:
     "Curves above; below, maps of the first selection, a row for each strategy."
     strategies, first = list(dict.fromkeys(self.frame["strategy"])), self.frame["K"].iloc[0]
     tops = [top for top in shown if (first, strategies[0], top) in self.maps and top < first] + [first]

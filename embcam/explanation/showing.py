@@ -8,10 +8,11 @@ __all__ = ['explanation_grid']
 # %% ../../nbs/5_explanation/05_showing.ipynb #76611149
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from fastcore.basics import patch
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from ..drawing import show_map
 from ..drawing.plotting import explanation_figure
@@ -20,10 +21,6 @@ from .records import SHOWN, Explanation
 from ..figure import figure_jpeg, new_figure
 from ..images import image_sources, open_image, resize, thumbnail
 from ..maps import feature_maps
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 # %% ../../nbs/5_explanation/05_showing.ipynb #672e06b0
 def _ranking_bars(ex: Explanation) -> dict | None:
@@ -49,7 +46,7 @@ def show(
     side: int = 640,  # Largest side of the drawn image, pixels
     mask: np.ndarray | None = None,  # Outlined on every map, (h, w) bool
     trust: bool = True,  # Whether to say how far it may be trusted; trust is measured if it was not yet
-) -> "Figure":
+) -> Figure:
     "Image, prediction, maps and ranking in one figure."
     maps = self.maps.limited(side)
     combined = maps["combined"]
@@ -88,7 +85,7 @@ def _unit(relevance: np.ndarray) -> np.ndarray:
     return positive/(positive.max() or 1)
 
 # %% ../../nbs/5_explanation/05_showing.ipynb #e0b38319
-def _draw_here(ex: Explanation, feature: int, layer: str, ax: "Axes") -> None:
+def _draw_here(ex: Explanation, feature: int, layer: str, ax: Axes) -> None:
     "A feature's map on the image that is explained; what is known of the feature stands at its left."
     grid = ex.feature_maps([feature], layers=[layer])[layer][0]
     show_map(thumbnail(ex.image), _unit(ex.maps.frame.limited(240).to_image(grid)), ax, why="the feature is zero here")
@@ -101,7 +98,7 @@ def _draw_here(ex: Explanation, feature: int, layer: str, ax: "Axes") -> None:
     ax.set_ylabel(f"{classifier.backbone.feature_name(feature)}{absent}\nweight {weight:+.3g}\nabove {above:.0%}", fontsize=8)
 
 
-def _draw_examples(ex: Explanation, feature: int, layer: str, axes: "Sequence[Axes]", sources: Sequence, n: int) -> None:
+def _draw_examples(ex: Explanation, feature: int, layer: str, axes: Sequence[Axes], sources: Sequence, n: int) -> None:
     "The `n` training images that activate a feature most, with its map, and the `n` that activate it least."
     backbone, values = ex.explainer.classifier.backbone, ex.explainer.classifier.background_[:, feature]
     order = np.argsort(-values, kind="stable")
@@ -121,7 +118,7 @@ def show_features(
     k: int = 6,  # How many of the top features
     layer: str | None = None,  # Where the maps are made; default the layer that the feature is the average of, or the last
     n: int = 3,  # Training images on either side
-) -> "Figure":
+) -> Figure:
     "A contact sheet of features: present ones first, then absent ones. ValueError for other images or an unknown layer."
     expected = len(self.explainer.classifier.background_)
     sources = [] if images is None else image_sources(images)
@@ -151,7 +148,7 @@ def explanation_grid(
     masks: Sequence[np.ndarray | None] | None = None,  # Outlined in each row: (h, w) bool or None
     shared: bool = False,  # One scale for each layer in the whole figure, so that rows can be compared
     side: int = 320,  # Largest side of a drawn image, pixels
-) -> "Figure":
+) -> Figure:
     "Draw explanations under each other."
     exs = list(explanations)
     most = {layer: max(float(ex.maps.toward[layer].max()) for ex in exs) for layer in exs[0].maps.layers} if shared else None

@@ -8,7 +8,7 @@ __all__ = ['LinearMaps', 'Rankings', 'Assessments', 'Session', 'Sessions', 'Imag
 # %% ../../nbs/8_explorer/02_session.ipynb #366dc9d6
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -133,8 +133,12 @@ def _without_looks(view: View) -> View:
 class Assessments:
     "How far the answers of one session may be trusted, each measured once."
 
-    def __init__(self, session: "Session"):
-        self.session = session
+    def __init__(
+        self,
+        rankings: Rankings,  # Of the session
+        answer: Callable[[View], Explanation],  # What the session answers
+    ):
+        self.rankings, self.answer = rankings, answer
         self.known = {}  # {view without looks: Trust}
 
     def __call__(self, view: View) -> Trust | None:
@@ -145,13 +149,12 @@ class Assessments:
         "Do one slice; True when the assessment is complete."
         view = _without_looks(view)
         if view in self.known: return True
-        ranking = self.session.ranking
-        missing = ranking.missing(view)
+        missing = self.rankings.missing(view)
         if missing:
-            ranking(view, missing[0])
+            self.rankings(view, missing[0])
             return False
-        ex = self.session.answer(view)
-        self.known[view] = ex.explainer.assess(ex, rankings=ranking.repeated(view))
+        ex = self.answer(view)
+        self.known[view] = ex.explainer.assess(ex, rankings=self.rankings.repeated(view))
         return True
 
 # %% ../../nbs/8_explorer/02_session.ipynb #66badc20
@@ -173,7 +176,7 @@ class Session:
         self.trace = explainer.classifier.backbone.trace(image)
         self.mask = None if mask is None else open_mask(mask, self.trace.image.shape)
         self.ranking = Rankings(explainer, self.trace.embedding)
-        self.trust = Assessments(self)
+        self.trust = Assessments(self.ranking, self.answer)
         self.answers = OrderedDict()  # {view without looks: Explanation}, the last used at the end
         self.linear = {}  # {method: LinearMaps}
         self.edited = None, self.trace  # The last what-if rectangle, and the pass of the changed image
