@@ -293,3 +293,30 @@ def test_metadata_routing(backbone, E):
         clf = EmbeddingClassifier(backbone, LOGISTIC, 8,
                                   progress=False).set_fit_request(sample_weight=True).set_score_request(sample_weight=False)
         assert cross_validate(clf, E, LABELS, params={"sample_weight": weights}, cv=3)["test_score"].tolist() == [.5]*3
+
+
+def test_training_images_are_known_again(backbone, tmp_path):
+    "In other files and folders, under other names, after saving; not what only has the same name."
+    train, others = ImageSet(IMAGES[:12], ["a", "b"]*6), ImageSet(IMAGES[12:], ["a", "b"]*6)
+    assert train.names == others.names
+    clf = EmbeddingClassifier(backbone, LogisticRegression(), 8, progress=False).fit(train)
+    assert clf.knows(train).all() and not clf.knows(others).any()
+    Image.fromarray(IMAGES[3]).save(tmp_path/"a.bmp")
+    Image.fromarray(IMAGES[3]).save(tmp_path/"a.jpg", quality=60)
+    (tmp_path/"broken.png").write_bytes(b"no image")
+    loaded = EmbeddingClassifier.load(clf.save(tmp_path/"model"), backbone=backbone)
+    for known in clf, loaded:
+        assert known.knows([tmp_path/"a.bmp", tmp_path/"a.jpg", tmp_path/"broken.png"]).tolist() == [True, False, False]
+    assert loaded.knows([]).shape == (0,)
+
+
+def test_without_hashes_names_decide(backbone, tmp_path):
+    "A model folder of embcam 0.2 has none; unlabelled images are none of the training images."
+    images = ImageSet(IMAGES[:12], ["a", "b"]*6)
+    clf = EmbeddingClassifier(backbone, LogisticRegression(), 8, progress=False).fit(images[:6])
+    clf.hashes_ = None
+    loaded = EmbeddingClassifier.load(clf.save(tmp_path/"model"), backbone=backbone)
+    assert loaded.hashes_ is None and loaded.knows(images).tolist() == [True]*6 + [False]*6
+    some = np.where(np.arange(12) < 8, images.labels, "-1")
+    semi = EmbeddingClassifier(backbone, SelfTrainingClassifier(LogisticRegression()), 8, progress=False).fit(images, some)
+    assert semi.knows(images).tolist() == [True]*8 + [False]*4

@@ -14,7 +14,8 @@ from tifffile import imwrite
 from embcam import Backbone, EmbeddingClassifier, load_folder
 from embcam.images import ImageError, ImageSet, open_image, open_mask
 from embcam.images.folders import image_files
-from embcam.images.pixels import _turned, bits_in_use, is_wide
+from embcam.images.pixels import _turned, bits_in_use, is_wide, pixel_hashes
+from embcam.images.sets import group_copies
 
 GREY = (np.arange(24*36).reshape(24, 36)*4095//(24*36 - 1)).astype(np.uint16)  # 12 bits
 COLOUR = np.stack([GREY, GREY[::-1], GREY[:, ::-1]], -1)
@@ -386,3 +387,26 @@ def test_telephones(tmp_path):
     else:
         Image.fromarray(np.full((64, 64, 3), 200, np.uint8)).save(tmp_path/"a/2.HEIC", "HEIF")
         assert np.abs(load_folder(tmp_path)[1].image.astype(int) - 200).max() < 9
+
+
+def test_copies_are_found_by_what_is_seen(tmp_path):
+    "One picture in lossless formats is one, turned by its EXIF data too; what cannot be read is no copy of anything."
+    picture = Image.fromarray(SEEN_COLOUR)
+    files = [tmp_path/f"a.{kind}" for kind in ("png", "bmp", "tif", "webp")]
+    for file in files: picture.save(file, lossless=True)
+    exif = Image.Exif()
+    exif[274] = 3
+    picture.rotate(180).save(tmp_path/"turned.png", exif=exif)
+    picture.rotate(180).save(tmp_path/"other.png")
+    for name in ("x", "y"): (tmp_path/f"broken-{name}.png").write_bytes(b"nothing")
+    more = [tmp_path/f"{name}.png" for name in ("turned", "other", "broken-x", "broken-y")]
+    assert group_copies([*files, *more]) == [[0, 1, 2, 3, 4], [5], [6], [7]]
+    assert pixel_hashes(more)[2:] == [None, None]
+
+
+def test_a_file_that_changes_is_hashed_again(tmp_path):
+    found = []
+    for k in range(2):
+        Image.fromarray(np.full((4, 4 + k, 3), k, np.uint8)).save(tmp_path/"a.png")
+        found += pixel_hashes([tmp_path/"a.png"])
+    assert len(set(found)) == 2

@@ -177,7 +177,7 @@ def audit(
     cache = None if out is None else _open_cache(out)
     explained = explain_all(audit_explainer(classifier, seed), images.images, cache, progress)
     E, names = explained.embeddings, images.names
-    seen = training_images(classifier, names, E)
+    seen = training_images(classifier, images, E)
     pairs = find_near_duplicates(E, images.images, progress=progress, bits=images.bits)
     groups = group_near_duplicates(pairs, len(images))
     artefacts = _measured_artefacts(explained, classifier, images, groups, seed, progress)

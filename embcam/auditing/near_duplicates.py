@@ -23,7 +23,7 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 from tqdm.auto import tqdm
 
-from ..images import open_image
+from ..images import ImageSet, open_image
 from ..model import EmbeddingClassifier
 
 # %% ../../nbs/7_auditing/01_near_duplicates.ipynb #1ab48e1c
@@ -346,15 +346,15 @@ def group_near_duplicates(
 # %% ../../nbs/7_auditing/01_near_duplicates.ipynb #af83e8e0
 def training_images(
     classifier: EmbeddingClassifier,
-    names: Sequence[str],  # Of the images
+    images: ImageSet,
     embeddings: np.ndarray,  # Of them, (n, D)
 ) -> np.ndarray:  # bool (n,)
     "Which images the classifier was fitted on."
-    known = set(classifier.names_ or ())
-    if known & set(names): return np.array([name in known for name in names])
+    known = classifier.knows(images)
+    if classifier.hashes_ is not None or known.any(): return known
     equal = 1e-3*np.linalg.norm(classifier.background_, axis=1).mean()  # an image alone and in a batch differ by rounding
     candidates = NearestNeighbors(radius=equal).fit(classifier.background_).radius_neighbors(embeddings, return_distance=False)
-    trained = np.zeros(len(names), bool)
+    trained = np.zeros(len(images), bool)
     used = set()
     for i, rows in enumerate(candidates):
         free = sorted(set(rows.tolist()) - used)

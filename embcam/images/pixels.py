@@ -4,15 +4,18 @@
 
 # %% auto #0
 __all__ = ['SUFFIXES', 'MAX_PIXELS', 'ImageError', 'source_name', 'looks_like_image', 'check_bits', 'open_image', 'open_mask',
-           'is_wide', 'bits_of', 'common_bits', 'bits_in_use']
+           'is_wide', 'bits_of', 'common_bits', 'bits_in_use', 'pixel_hashes']
 
 # %% ../../nbs/1_images/01_pixels.ipynb #px000004
+import hashlib
 import io
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -374,3 +377,32 @@ def bits_in_use(
         try: return bits_of(source)
         except ImageError: return 0, False
     with ThreadPoolExecutor() as pool: return common_bits(list(pool.map(needed, sources)))
+
+# %% ../../nbs/1_images/01_pixels.ipynb #6719356d
+def _digest(image: np.ndarray) -> bytes:
+    "16 bytes that stand for the pixels and the shape of an image."
+    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16, salt=repr(image.shape[:2]).encode()[:16]).digest()
+
+
+@lru_cache(maxsize=1_000_000)
+def _file_digest(path: str, size: int, time: int, bits: int | None) -> bytes | None:
+    "The same of a file, remembered while its size and its time stay."
+    try: return _digest(open_image(path, bits=bits))
+    except ImageError: return None
+
+
+def _pixel_hash(source: Any, bits: int | None) -> bytes | None:
+    "The hash of one image."
+    try:
+        if not isinstance(source, (str, Path)): return _digest(open_image(source, bits=bits))
+        file = os.stat(source)
+    except (ImageError, OSError): return None
+    return _file_digest(str(source), file.st_size, file.st_mtime_ns, bits)
+
+
+def pixel_hashes(
+    images: Sequence,  # Paths, arrays or PIL images
+    bits: int | None = None,  # That they are read at
+) -> list[bytes | None]:  # 16 bytes each, equal for equal pictures; None for what cannot be read
+    "What tells pictures apart, whatever files they lie in."
+    with ThreadPoolExecutor() as pool: return list(pool.map(lambda source: _pixel_hash(source, bits), images))

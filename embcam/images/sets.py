@@ -7,7 +7,6 @@ __all__ = ['Sample', 'group_copies', 'apportion', 'check_labels', 'ImageSet', 'p
 
 # %% ../../nbs/1_images/03_sets.ipynb #4eb7c287
 import copy
-import hashlib
 import os
 import shutil
 import warnings
@@ -22,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from ..figure import figure_jpeg, new_figure
-from .pixels import bits_in_use, check_bits, open_image, open_mask, source_name
+from .pixels import bits_in_use, check_bits, open_image, open_mask, pixel_hashes, source_name
 
 # %% ../../nbs/1_images/03_sets.ipynb #c2ec7b16
 @dataclass(frozen=True)
@@ -39,14 +38,25 @@ class Sample:
         return f"Sample({self.name!r}, label {self.label!r}, {h} x {w}, {marked})"
 
 # %% ../../nbs/1_images/03_sets.ipynb #3a7f8518
-def group_copies(images: Sequence) -> list[list[int]]:
-    "Positions in `images`, grouped by identical content, in order of first appearance."
-    def size(im): return im.stat().st_size if isinstance(im, Path) else (im.shape, str(im.dtype))
-    def digest(im): return hashlib.blake2b(im.read_bytes() if isinstance(im, Path) else im.tobytes()).digest()
-    sizes = [size(im) for im in images]
-    shared = Counter(sizes)
+def _sides(image: Any) -> tuple | None:
+    "Height and width of an image, in any order, from its header; None where it does not say."
+    if not isinstance(image, (str, Path)): return tuple(sorted(np.shape(image)[:2]))
+    try:
+        with Image.open(image) as opened: return tuple(sorted(opened.size))
+    except Exception: return None
+
+
+def group_copies(
+    images: Sequence,  # Paths or arrays
+    bits: int | None = None,  # That they are read at
+) -> list[list[int]]:
+    "Positions in `images`, grouped by equal pixels, in order of first appearance. What cannot be read is a group of its own."
+    sides = [_sides(image) for image in images]
+    often = Counter(sides)
+    shared = [i for i, side in enumerate(sides) if often[side] > 1]
+    hashes = dict(zip(shared, pixel_hashes([images[i] for i in shared], bits)))
     groups = defaultdict(list)
-    for i, (im, s) in enumerate(zip(images, sizes)): groups[s, digest(im) if shared[s] > 1 else None].append(i)
+    for i in range(len(images)): groups[hashes.get(i) or i].append(i)
     return list(groups.values())
 
 # %% ../../nbs/1_images/03_sets.ipynb #40e695c3

@@ -23,6 +23,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .. import __version__
 from ..images import image_names, image_sources
+from ..images.pixels import pixel_hashes
 from ..images.sets import check_labels
 from .heads import paper_forest
 from .model_files import ModelError, damage_named, read_model, write_model
@@ -265,6 +266,15 @@ def _check_components(
                          f"n_features={n_features!r} of {n} images leaves {k} features: "
                          "ask for fewer components, or for more features, such as n_features='all'.")
 
+# %% ../../nbs/4_model/04_classifier.ipynb #58037359
+def _pixel_hashes(
+    images,  # ImageSet, or a list of paths or arrays
+    bits: int | None,  # That they are read at
+) -> np.ndarray:  # uint8 (n, 16), as a model folder keeps them; zeros for what cannot be read
+    "A hash of each image's pixels."
+    found = pixel_hashes(image_sources(images), bits)
+    return np.array([list(one or bytes(16)) for one in found], np.uint8).reshape(-1, 16)
+
 # %% ../../nbs/4_model/04_classifier.ipynb #7f89ddc3
 class EmbeddingClassifier(ClassifierMixin, BaseEstimator):
     "Images or embeddings in, classes out: backbone, selected features, scikit-learn estimator (paper, Figure 1)."
@@ -301,17 +311,19 @@ class EmbeddingClassifier(ClassifierMixin, BaseEstimator):
         classes, codes = _coded(labels, labelled)
         estimator = _unfitted(self.estimator, classes, self.random_state)
         known = labels[labelled]
-        names = None
+        names = hashes = None
         d = self.backbone.n_features
         _check_components(estimator, feature_count(self.n_features, len(known), d), len(known), self.n_features)
         if embeddings is None:
             self.backbone = self.backbone.reading(X)  # later images are read as these are
             names = image_names(X)
             embeddings = self.backbone.embed(X, progress=self.progress)
+            hashes = _pixel_hashes(X, self.backbone.bits)
         selection = select_features(embeddings[labelled], known, self.n_features, self.random_state)
         _fit_estimator(estimator, embeddings[:, selection.features], codes, fit_params, self.n_features, d)
-        names = None if names is None else [names[i] for i in np.arange(len(labels))[labelled]]
-        return _keep(self, estimator, selection, embeddings[labelled], known, names, classes)
+        if names is not None: names = [names[i] for i in np.arange(len(labels))[labelled]]
+        if hashes is not None: hashes = hashes[labelled]
+        return _keep(self, estimator, selection, embeddings[labelled], known, names, classes, hashes)
 
     def predict(self, X) -> np.ndarray:
         "Predicted class of each image or embedding, (n,)."
@@ -336,7 +348,6 @@ class EmbeddingClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self, "estimator_")
         return np.array([f"{self.backbone.arch}_{self.backbone.feature_name(f)}" for f in self.selected_.tolist()], object)
 
-
 # %% ../../nbs/4_model/04_classifier.ipynb #0244463c
 def _fitted_head(classifier: EmbeddingClassifier) -> Head:
     "The head; NotFittedError where there is none yet."
@@ -352,6 +363,7 @@ def _keep(
     labels: np.ndarray,  # Their classes, (N,)
     names: list | None,  # Names of the training images
     classes: np.ndarray,  # Names of the classes, in their order, (C,)
+    hashes: np.ndarray | None = None,  # Of the training images' pixels, uint8 (N, 16)
 ) -> EmbeddingClassifier:  # The same
     "Set what a fitted classifier has."
     classifier.estimator_ = estimator
@@ -360,11 +372,23 @@ def _keep(
     classifier.background_ = background
     classifier.labels_ = labels
     classifier.names_ = names
+    classifier.hashes_ = hashes
     classifier.classes_ = np.asarray(classes)
     classifier.n_features_in_ = background.shape[1]
     classifier.head_ = Head(estimator, classifier.selected_, background, labels, classifier.classes_)
     return classifier
 
+# %% ../../nbs/4_model/04_classifier.ipynb #fc253c6e
+@patch
+def knows(
+    self: EmbeddingClassifier,
+    images,  # ImageSet, or a list of paths or arrays
+) -> np.ndarray:  # bool (n,)
+    "Which images the classifier was fitted on: by their pixels, or by name where it has no hashes; none where it has neither."
+    check_is_fitted(self, "estimator_")
+    if self.hashes_ is None: return np.isin(image_names(images), self.names_ or [])
+    seen = set(map(bytes, self.hashes_))
+    return np.array([bytes(one) in seen for one in _pixel_hashes(images, self.backbone.bits)], bool)
 
 # %% ../../nbs/4_model/04_classifier.ipynb #1c5fac7c
 def _class_names(
@@ -388,6 +412,7 @@ def _adopt(
     labels,  # Their classes, (N,)
     names: list | None = None,  # Names of the training images
     classes=None,  # Names of the estimator's classes, in its order; default its own
+    hashes: np.ndarray | None = None,  # Of the training images' pixels, uint8 (N, 16)
 ) -> EmbeddingClassifier:  # Fitted
     "Check that estimator, features and training embeddings belong together, and keep them."
     _check_classifier(estimator)
@@ -407,7 +432,7 @@ def _adopt(
     if strange := [label for label in np.unique(labels).tolist() if label not in classes.tolist()]:
         raise ValueError(f"labels name {strange[0]!r}, but the estimator's classes are {classes.tolist()}: pass their names, in this "
                          f"order, as classes=.")
-    return _keep(model, estimator, selection, background, labels, names, classes)
+    return _keep(model, estimator, selection, background, labels, names, classes, hashes)
 
 # %% ../../nbs/4_model/04_classifier.ipynb #7498ab82
 @patch(cls_method=True)
@@ -473,10 +498,10 @@ def save(
     training = dict(names=self.names_, labels=self.labels_.tolist(), dtype=self.labels_.dtype.str, classes=self.classes_.tolist())
     record = dict(embcam=__version__) | network | settings | training
     arrays = dict(background=self.background_, selected=self.selected_.astype(np.int64), weights=self.selection_.weights)
+    if self.hashes_ is not None: arrays["hashes"] = self.hashes_
     values = self.background_[:, self.selected_]
     tensors = backbone.network.state_dict() if backbone.trained else None
     return write_model(path, record, arrays, self.estimator_, values, tensors, overwrite)
-
 
 # %% ../../nbs/4_model/04_classifier.ipynb #9c5f18ec
 def _check_backbone(
@@ -512,8 +537,8 @@ def load(
         model = cls(backbone, estimator, record["n_features"], record["random_state"])
         selection = Ranking(arrays["selected"], arrays["weights"], record["ranking"])
         labels = np.array(record["labels"], dtype=record["dtype"])
-        return _adopt(model, estimator, selection, arrays["background"], labels, record["names"], record.get("classes"))
-
+        names, classes, hashes = record["names"], record.get("classes"), arrays.get("hashes")
+        return _adopt(model, estimator, selection, arrays["background"], labels, names, classes, hashes)
 
 # %% ../../nbs/4_model/04_classifier.ipynb #83ce81a1
 def _load_backbone(path: str | Path, record: dict, options: dict) -> Backbone:
