@@ -410,3 +410,81 @@ def test_a_file_that_changes_is_hashed_again(tmp_path):
         Image.fromarray(np.full((4, 4 + k, 3), k, np.uint8)).save(tmp_path/"a.png")
         found += pixel_hashes([tmp_path/"a.png"])
     assert len(set(found)) == 2
+
+
+def random_set(rng, groups):
+    "Images of three classes in groups of all sizes, some of them in two classes, some images copies of others."
+    n = int(rng.integers(30, 120))
+    images = [np.full((1, 2, 3), (i//256, i % 256, 0), np.uint8) for i in rng.integers(0, 10*n, n)]
+    labels = rng.choice(["a", "b", "c"], n, p=[.5, .3, .2])
+    return ImageSet(images, labels, groups=rng.integers(0, n//groups, n) if groups else None)
+
+
+@pytest.mark.parametrize("groups", [0, 2, 5])
+@pytest.mark.parametrize("seed", range(8))
+def test_a_split_shares_no_copy_and_no_group(groups, seed):
+    images = random_set(np.random.default_rng(seed), groups)
+    train, test = images.split(test_size=.25, seed=seed)
+    assert set(train.classes) == set(test.classes) == set(images.classes) and len(train) + len(test) == len(images)
+    if groups: assert not set(train.groups) & set(test.groups)
+    assert not {im.tobytes() for im in train.images} & {im.tobytes() for im in test.images}
+    assert abs(len(test) - len(images)/4) <= 1 + 3*groups
+
+
+def test_a_large_group_and_small_ones():
+    "A group larger than the quota trains; where all are larger, the smallest is tested on."
+    sizes = {"x": 30, "y": 5, "z": 5}
+    groups = np.repeat(list(sizes), list(sizes.values()))
+    images = ImageSet([np.full((1, 1, 3), i, np.uint8) for i in range(80)], ["a"]*40 + ["b"]*40, groups=np.append(groups, np.arange(40)))
+    test = images.split(test_size=.25, seed=3)[1]
+    assert "x" not in test.groups and (test.labels == "a").sum() == 10
+    few = images[np.isin(images.groups, ["x"]) | (images.labels == "b")]
+    with pytest.raises(ValueError, match="class 'a' has 30 images, all of one group"): few.split()
+    halves = ImageSet(images.images[:20], ["a"]*10 + ["b"]*10, groups=[0]*6 + [1]*4 + [2]*6 + [3]*4)
+    assert sorted(set(halves.split(test_size=.1)[1].groups)) == ["1", "3"]
+
+
+def test_parts_that_share_a_group_are_named(tmp_path):
+    for k, name in enumerate(f"{part}/{c}/p{i}.png" for part in ("train", "test") for c in ("a", "b") for i in range(3)):
+        (tmp_path/name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((4, 4, 3), k, np.uint8)).save(tmp_path/name)
+    images = load_folder(tmp_path, progress=False, groups=r"(?P<group>p\d)")
+    assert "6 image(s) of the latter share a group with training images" in images.own_split
+
+
+TABLES = [("image,group\na/1.png,x\na/1.png,y\nb/2.png,x\n", "names a/1.png twice"), ("image;group\na/1.png;x\n", "needs the columns"),
+          ("image,group\na/1.png,x\nb/2.png,\n", "names no group of b/2.png"), ("image,group\n", "does not name a/1.png"),
+          ("image,group\na/1.png,x\nb/3.png,x\n", "names b/3.png, and there is no such image"), ("", "does not name a/1.png")]
+
+
+@pytest.mark.parametrize("text, message", TABLES)
+def test_tables_of_groups(tmp_path, text, message):
+    for name in ("a/1.png", "b/2.png"):
+        (tmp_path/"set"/name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((4, 4, 3), len(name), np.uint8)).save(tmp_path/"set"/name)
+    table = tmp_path/"groups.csv"
+    table.write_text(text)
+    with pytest.raises(ValueError, match=message), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        load_folder(tmp_path/"set", groups=table)
+
+
+def test_groups_of_a_folder_with_masks_and_broken_images(tmp_path):
+    "A table made on Windows, with a byte order mark, names below the folder with and without images/; what is skipped needs a row as well."
+    for k, name in enumerate(("images/a/p1/1.png", "images/a/p2/2.png", "images/b/p1/3.png", "masks/a/p1/1.png")):
+        (tmp_path/"set"/name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((4, 4, 3), k, np.uint8)).save(tmp_path/"set"/name)
+    (tmp_path/"set/images/b/p1/broken.png").write_bytes(b"nothing")
+    table = "\ufeffimage,group,remark\r\na\\p1\\1.png,x,\r\nimages/a/p2/2.png,y,\r\nb/p1/3.png,x,old\r\nb/p1/broken.png,x,\r\n"
+    (tmp_path/"groups.csv").write_text(table, encoding="utf-8", newline="")
+    images = load_folder(tmp_path/"set", on_error="skip", progress=False, groups=str(tmp_path/"groups.csv"))
+    assert images.groups.tolist() == ["x", "y", "x"] and "2 groups, the largest of 2 images: x" in repr(images)
+    assert load_folder(tmp_path/"set", on_error="skip", progress=False, groups="1").groups.tolist() == ["p1", "p2", "p1"]
+
+
+@pytest.mark.parametrize("groups, message", [("part", "give a pattern"), ("(?P<group>", "is no regular expression"), (0, "counted from 1"),
+                                             ("-1", "counted from 1"), ("twins", "give a pattern"), ("none.csv", "none.csv")])
+def test_what_names_no_groups(tmp_path, groups, message):
+    (tmp_path/"a").mkdir()
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path/"a/1.png")
+    with pytest.raises((ValueError, OSError), match=message): load_folder(tmp_path, progress=False, groups=groups)

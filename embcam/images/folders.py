@@ -6,6 +6,7 @@
 __all__ = ['image_files', 'subfolders', 'class_folders', 'mask_beside', 'holds_masks', 'load_folder', 'list_images']
 
 # %% ../../nbs/1_images/04_folders.ipynb #bfc1381f
+import csv
 import hashlib
 import io
 import os
@@ -209,6 +210,15 @@ def _examine(path: Path, mask: Path | None, decode: bool, bits: int | None) -> t
     except ImageError as error: return str(error), needed
     return "", needed
 
+# %% ../../nbs/1_images/04_folders.ipynb #e903395c
+def _examined(images: list[Path], masks: list, on_error: str, progress: bool, bits: int | None) -> tuple[tuple, tuple]:
+    "`_examine` for all images; `ImageError` for the first that cannot be used, if that is asked for."
+    with ThreadPoolExecutor() as pool:
+        found = pool.map(lambda image, mask: _examine(image, mask, on_error == "skip", bits), images, masks)
+        reasons, needed = zip(*tqdm(found, "checking", len(images), disable=not progress, leave=False, delay=1))
+    if on_error == "raise" and any(reasons): raise ImageError(next(filter(None, reasons)))
+    return reasons, needed
+
 # %% ../../nbs/1_images/04_folders.ipynb #952edfed
 def _same_files(paths: list[Path]) -> list[list[int]]:
     "Positions of files that are equal byte by byte; only those are read that share their size with another."
@@ -230,7 +240,7 @@ def _warn_of_copies(images: list[Path], labels: list[str]) -> None:
                       "are identical. Remove the wrong one.", stacklevel=3)
 
 # %% ../../nbs/1_images/04_folders.ipynb #aa644011
-def _list_classes(root: Path) -> tuple:  # (images, labels, masks, parts), a list each, and what was passed over
+def _list_classes(root: Path) -> tuple:  # (images, labels, masks, parts, places below the class folder), lists, and what was passed over
     "Find the images below `root`."
     classes = class_folders(root)
     ignored = _outside(root, classes)
@@ -238,12 +248,67 @@ def _list_classes(root: Path) -> tuple:  # (images, labels, masks, parts), a lis
     for c in classes:
         files, others = image_files(c.path)
         if not files: warnings.warn(f"{c.path} holds no images: class left out", stacklevel=3)
-        found += zip(files, [c.path.name] * len(files), _mask_paths(files, c.path, c.masks), [c.part] * len(files))
+        found += zip(files, [c.path.name] * len(files), _mask_paths(files, c.path, c.masks), [c.part] * len(files),
+                     [file.relative_to(c.path) for file in files])
         ignored += others
     if not found:
         said = f"; {passed_over_line(ignored)}" if ignored else ""
         raise ValueError(f"{root}: its class folders hold no images ({', '.join(sorted(SUFFIXES))}){said}")
     return *map(list, zip(*found)), ignored
+
+# %% ../../nbs/1_images/04_folders.ipynb #137f9d58
+def _groups_by_pattern(pattern: str, names: list[str]) -> list[str]:
+    "What the named group of a regular expression matches; ValueError for an image where that is nothing."
+    try: wanted = re.compile(pattern)
+    except re.error as error: raise ValueError(f"groups={pattern!r} is no regular expression: {error}.") from None
+    found = [wanted.search(name) for name in names]
+    for name, match in zip(names, found):
+        if match is None or not match["group"]: raise ValueError(f"groups={pattern!r} finds no group in the name of {name}.")
+    return [match["group"] for match in found]
+
+
+def _groups_by_level(level: int, names: list[str], places: list[Path]) -> list[str]:
+    "Names of folders below the class folders; ValueError for an image that lies less deep."
+    if level < 1: raise ValueError(f"groups={level}: folders below a class folder are counted from 1.")
+    for name, place in zip(names, places):
+        if len(place.parts) <= level: raise ValueError(f"groups={level}: {name} lies in no folder of level {level} below its class folder.")
+    return [place.parts[level - 1] for place in places]
+
+# %% ../../nbs/1_images/04_folders.ipynb #da2e0175
+def _groups_by_table(
+    file: Path,  # CSV
+    names: list[str],  # Of the images, below the folder
+) -> list[str]:
+    "The column `group` of a table, by its column `image`; ValueError that names the first image that is unknown, double or missing."
+    with open(file, encoding="utf-8-sig", newline="") as table: rows = list(csv.DictReader(table))
+    if rows and not {"image", "group"} <= set(rows[0]):
+        raise ValueError(f"{file} needs the columns image and group, and has {', '.join(map(str, rows[0]))}.")
+    known, groups = set(names), {}
+    for row in rows:
+        name = row["image"].replace("\\", "/").removeprefix("./")
+        if name not in known: name = name.removeprefix("images/")  # the folder that holds the class folders
+        if name not in known: raise ValueError(f"{file} names {row['image']}, and there is no such image in the folder.")
+        if name in groups: raise ValueError(f"{file} names {row['image']} twice.")
+        if not row["group"]: raise ValueError(f"{file} names no group of {row['image']}.")
+        groups[name] = row["group"]
+    for name in names:
+        if name not in groups: raise ValueError(f"{file} does not name {name}, which is in the folder.")
+    return [groups[name] for name in names]
+
+# %% ../../nbs/1_images/04_folders.ipynb #b2b6fb7d
+def _image_groups(
+    groups: str | int | Path | None,  # As `load_folder` takes them
+    names: list[str],  # Of the images, below the folder
+    places: list[Path],  # Of the images, below their class folders
+) -> list[str] | None:
+    "A group for each image; ValueError for what names no groups, and where an image has none."
+    if groups is None: return None
+    text = str(groups)
+    if "(?P<group>" in text: return _groups_by_pattern(text, names)
+    if re.fullmatch(r"[+-]?\d+", text): return _groups_by_level(int(text), names, places)
+    if text.lower().endswith(".csv"): return _groups_by_table(Path(groups), names)
+    raise ValueError(f"groups={text!r}: give a pattern with a group called group, such as '(?P<group>part\\d+)', a number of folders "
+                     "below the class folder, or a CSV file with the columns image and group.")
 
 # %% ../../nbs/1_images/04_folders.ipynb #71e5888c
 def load_folder(
@@ -251,24 +316,23 @@ def load_folder(
     on_error: str = "raise",  # Broken files: "raise", or "skip" and list them in `.skipped`
     progress: bool = True,  # Show a progress bar
     bits: int | None = None,  # Bits in use of images wider than a byte, such as 12; default found over all of them
+    groups: str | int | Path | None = None,  # What belongs together: a pattern, a folder level or a CSV; see above
 ) -> ImageSet:  # Classes and files sorted, images and masks as paths
     "Make an `ImageSet` of the images below `root`, without reading them into memory."
     if on_error not in ("raise", "skip"): raise ValueError(f"on_error={on_error!r} must be 'raise' or 'skip'")
     check_bits(bits)
     root = Path(root)
-    images, labels, masks, parts, ignored = _list_classes(root)
-    with ThreadPoolExecutor() as pool:
-        found = pool.map(lambda p, m: _examine(p, m, on_error == "skip", bits), images, masks)
-        reasons, needed = zip(*tqdm(found, "checking", len(images), disable=not progress, leave=False, delay=1))
-    if on_error == "raise" and any(reasons): raise ImageError(next(filter(None, reasons)))
+    images, labels, masks, parts, places, ignored = _list_classes(root)
+    top = root/"images" if subfolders(root/"images") else root
+    names = [path.relative_to(top).as_posix() for path in images]
+    together = _image_groups(groups, names, places)
+    reasons, needed = _examined(images, masks, on_error, progress, bits)
     good = [i for i, reason in enumerate(reasons) if not reason]
     if not good: raise ImageError(f"{root}: none of {len(images)} images can be read. The first: {reasons[0]}")
-    def pick(values): return [values[i] for i in good]
+    def pick(values): return None if values is None else [values[i] for i in good]
     _warn_of_copies(pick(images), pick(labels))
-    top = root/"images" if subfolders(root/"images") else root
-    names = [path.relative_to(top).as_posix() for path in pick(images)]
     skipped = [(path, reason) for path, reason in zip(images, reasons) if reason]
-    return ImageSet(pick(images), pick(labels), pick(masks), names, skipped, ignored,
+    return ImageSet(pick(images), pick(labels), pick(masks), pick(names), skipped, ignored, groups=pick(together),
                     parts=None if parts[0] is None else pick(parts), bits=bits or common_bits(pick(needed)))
 
 # %% ../../nbs/1_images/04_folders.ipynb #4a704a32
