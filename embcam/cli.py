@@ -71,7 +71,7 @@ _FIT = [
     _SEED, _SKIP, _WEIGHTS,
     _flag("folder", str, "one folder of images per class", metavar="FOLDER"),
     _flag("--out", str, "folder to make", required=True, metavar="MODEL"),
-    _flag("--head", str, "forest, logistic, svm, or auto: the best of them by cross-validation", default="auto"),
+    _flag("--head", str, "ridge, logistic, lda, svm, forest, or auto: chosen by cross-validation", default="auto"),
     _flag("--n-features", str, "'sqrt', 'all', a count or a share (default: as the head is made for)"),
     _flag("--cache", str, "keep embeddings here, so that a second fit is instant", metavar="DIR"),
     *_NETWORK]
@@ -294,15 +294,18 @@ def _choose_classifier(
     n_features: int | float | str | None,  # As for EmbeddingClassifier; None: as the head is made for
     seed: int,  # Of everything random
 ) -> "EmbeddingClassifier":
-    "A fitted classifier with the head of this name; 'auto': the winner of a cross-validation, whose table is printed."
-    from embcam.model import HEADS, EmbeddingClassifier, choose_head
+    "A fitted, calibrated classifier with the head of this name; 'auto': the choice of a cross-validation, whose table is printed."
+    from embcam.model import HEADS, EmbeddingClassifier
     heads = tuple(HEADS) if head == "auto" else (head,)
-    choice = choose_head(backbone.embed(train), train.labels, seed, heads)
-    if len(choice.table): print(f"cross-validation on the training part:\n{choice.table.to_string()}")
+    groups = getattr(train, "groups", None)
+    classifier = EmbeddingClassifier.choose(backbone, train, heads=heads, groups=groups, n_features=n_features, random_state=seed)
+    choice = classifier.choice_
     if choice.note: print(choice.note)
-    if head == "auto": print(f"head: {choice.name}")
-    if n_features is None: n_features = choice.n_features
-    return EmbeddingClassifier(backbone, choice.estimator, n_features, seed).fit(train)
+    if not len(choice.table): return classifier
+    print(f"cross-validation on the training part:\n{choice.table.to_string(float_format='{:.3f}'.format)}")
+    if len(choice.table) > 1: print(f"head: {choice.name}, the first whose log loss and AUC are within one standard error of the best")
+    if choice.name == "forest": print("A forest's scores are the votes of its trees, not calibrated.")
+    return classifier
 
 # %% ../nbs/cli.ipynb #954878a8
 def _print_score(
@@ -311,20 +314,44 @@ def _print_score(
     train: "ImageSet",  # Training part
     test: "ImageSet",  # Held-out part
 ) -> float | None:
-    "Print classes, network, sizes, AUC and the confusion table of the held-out part; the AUC, None where a class is missing."
-    import pandas as pd
+    "Print classes, network, sizes, confusion table and score card of the held-out part; the AUC, None where a class is missing."
+    import numpy as np
 
-    from embcam.model import auc_roc
+    from embcam.model.scoring import score_card
     print("classes: " + ", ".join(f"{c} {(images.labels == c).sum()}" for c in images.classes[:20]))
     print(classifier.backbone)
     print(f"N = {len(train)} training images, K = {len(classifier.selected_)} selected features, {len(test)} held out")
-    embeddings, auc = classifier.embed(test), None
-    try: auc = auc_roc(test.labels, classifier.scores(embeddings), classifier.classes_)
-    except ValueError as error: print(f"no AUC ROC: {error}")  # a test part of the folder's own may lack a class
-    else: print(f"AUC ROC (one-vs-rest): {auc:.4f}")
-    true, predicted = pd.Series(test.labels, name="true"), pd.Series(classifier.predict(embeddings), name="predicted")
-    print(pd.crosstab(true, predicted).to_string())
-    return auc
+    known = np.isin(test.labels, classifier.classes_)
+    if not known.all(): print(f"{(~known).sum()} of them are of classes that no training image has: left out")
+    test = test[np.flatnonzero(known)]
+    embeddings = classifier.embed(test)
+    card = score_card(test.labels, classifier.scores(embeddings), classifier.classes_, classifier.predict(embeddings))
+    if len(card.confusion) <= 10: print(card.confusion.loc[card.confusion.any(axis=1)].to_string())
+    print(card)
+    _print_outlook(classifier, train)
+    return card.auc
+
+
+def _print_outlook(classifier: "EmbeddingClassifier", train: "ImageSet") -> None:
+    "Print what half as many images again would probably bring; nothing for a forest, which would take minutes."
+    from embcam.model.head_choice import learning_curve
+    choice = getattr(classifier, "choice_", None)
+    if choice is None or not choice.folds or choice.name == "forest": return
+    _, gain = learning_curve(choice, classifier.background_, getattr(train, "groups", None), classifier.random_state)
+    low, high = 100*gain["low"], 100*gain["high"]
+    print(f"half as many training images again, {gain['images']}: accuracy {100*gain['gain']:+.1f} points "
+          f"(90 % interval {low:+.1f} to {high:+.1f})")
+
+
+def _print_next(model: Path, classifier: "EmbeddingClassifier", test: "ImageSet") -> None:
+    "Print the command that explains held-out images: the three surest wrong predictions, or right ones where there are fewer."
+    import shlex
+
+    import numpy as np
+    found = classifier.predictions(test)
+    surest = np.lexsort(([-one.score for one in found], [one.label == true for one, true in zip(found, test.labels.tolist())]))[:3]
+    some = [str(test.images[i]) for i in surest]
+    print(f"next: embcam explain {shlex.quote(str(model))} {shlex.join(some)} --out why")
 
 # %% ../nbs/cli.ipynb #1d2179b6
 @_command
@@ -343,7 +370,9 @@ def fit(args: argparse.Namespace) -> None:
         train, test = images.split(test_size=.25, seed=args.seed)
     classifier = _choose_classifier(backbone, train, args.head, _named_number(args.n_features), args.seed)
     _print_score(classifier, images, train, test)
-    print(f"model: {classifier.save(args.out, overwrite=args.force)}")
+    model = classifier.save(args.out, overwrite=args.force)
+    print(f"model: {model}")
+    _print_next(model, classifier, test)
 
 # %% ../nbs/cli.ipynb #8ec03721
 def _load_model(args: argparse.Namespace) -> "EmbeddingClassifier":
@@ -645,7 +674,7 @@ def demo(args: argparse.Namespace) -> None:
     last, stages = (Backbone(weights=weights, seed=args.seed, pooled=pooled) for pooled in (None, "stages"))
     forest = EmbeddingClassifier(last, random_state=args.seed).fit(train)
     better = _choose_classifier(stages, train, "auto", None, args.seed)
-    scores = score_table({"the paper's forest, last layer": forest, f"{better.head_.name}, four stages": better}, test)
+    scores = score_table({"the paper's forest, last layer": forest, f"{better.choice_.name}, four stages": better}, test)
     print(f"\n{scores.to_string()}\n")
     with atomic_folder(args.out, args.force, "demo") as out: table = write_demo(out, forest, better, scores, test, args.seed)
     print(f"\nTable 2: similarity of imputed vector and embedding, mean ± standard deviation\n{table.to_string()}\n")
