@@ -71,7 +71,7 @@ _FIT = [
     _SEED, _SKIP, _WEIGHTS,
     _flag("folder", str, "one folder of images per class", metavar="FOLDER"),
     _flag("--out", str, "folder to make", required=True, metavar="MODEL"),
-    _flag("--head", str, "ridge, logistic, lda, svm, forest, or auto: chosen by cross-validation", default="auto"),
+    _flag("--head", str, "ridge, logistic, lda, svm, forest; auto or linear: chosen by cross-validation among all, or all but the forest", default="auto"),
     _flag("--n-features", str, "'sqrt', 'all', a count or a share (default: as the head is made for)"),
     _flag("--cache", str, "keep embeddings here, so that a second fit is instant", metavar="DIR"),
     *_NETWORK]
@@ -290,13 +290,13 @@ def _backbone_from_args(
 def _choose_classifier(
     backbone: "Backbone",  # Embeds
     train: "ImageSet",  # Training part
-    head: str,  # A key of HEADS, or "auto"
+    head: str,  # A key of HEADS; "linear": all but the forest; "auto": all
     n_features: int | float | str | None,  # As for EmbeddingClassifier; None: as the head is made for
     seed: int,  # Of everything random
 ) -> "EmbeddingClassifier":
-    "A fitted, calibrated classifier with the head of this name; 'auto': the choice of a cross-validation, whose table is printed."
+    "A fitted, calibrated classifier with the head of this name; of several, the choice of a cross-validation, whose table is printed."
     from embcam.model import HEADS, EmbeddingClassifier
-    heads = tuple(HEADS) if head == "auto" else (head,)
+    heads = dict(auto=tuple(HEADS), linear=tuple(name for name in HEADS if name != "forest")).get(head, (head,))
     groups = getattr(train, "groups", None)
     classifier = EmbeddingClassifier.choose(backbone, train, heads=heads, groups=groups, n_features=n_features, random_state=seed)
     choice = classifier.choice_
@@ -359,7 +359,7 @@ def fit(args: argparse.Namespace) -> None:
     "embcam fit"
     _check_output(args.out, args.force, "model", args.folder)
     from embcam.model import HEADS
-    if args.head not in ("auto", *HEADS): raise ValueError(f"--head {args.head}: choose auto, {', '.join(HEADS)}.")
+    if args.head not in ("auto", "linear", *HEADS): raise ValueError(f"--head {args.head}: choose auto, linear, {', '.join(HEADS)}.")
     images = _load_images(args.folder, args.skip_broken, args.bits)
     if len(images.classes) < 2:
         raise ValueError(f"{args.folder} holds one class, '{images.classes[0]}': a classifier needs two or more folders of images.")
@@ -673,7 +673,7 @@ def demo(args: argparse.Namespace) -> None:
     weights = _named_weights(args.weights)
     last, stages = (Backbone(weights=weights, seed=args.seed, pooled=pooled) for pooled in (None, "stages"))
     forest = EmbeddingClassifier(last, random_state=args.seed).fit(train)
-    better = _choose_classifier(stages, train, "auto", None, args.seed)
+    better = _choose_classifier(stages, train, "linear", None, args.seed)
     scores = score_table({"the paper's forest, last layer": forest, f"{better.choice_.name}, four stages": better}, test)
     print(f"\n{scores.to_string()}\n")
     with atomic_folder(args.out, args.force, "demo") as out: table = write_demo(out, forest, better, scores, test, args.seed)

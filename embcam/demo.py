@@ -18,20 +18,22 @@ from .explanation.paper import beside_paper
 from .explanation.saving import index_entry
 from .images import ImageSet
 from .maps import EnergyTarget
-from .model import EmbeddingClassifier, auc_roc
+from .model import EmbeddingClassifier
+from .model.scoring import score_card
 
 # %% ../nbs/demo.ipynb #ab9fb029
 def score_table(
     classifiers: dict,  # {name: fitted classifier}
     test: ImageSet,  # Held-out images
 ) -> pd.DataFrame:  # A row each
-    "What each classifier reaches: AUC, and how many defects are named rightly."
+    "What each classifier reaches: AUC, how many defects are named rightly, and how sure it is where it is right and wrong."
     defects = np.asarray(test.labels) != "good"
     rows = {}
     for name, c in classifiers.items():
-        auc = auc_roc(test.labels, c.scores(test), c.classes_)
+        card = score_card(test.labels, c.scores(test), c.classes_, c.predict(test))
         right = np.asarray(c.predict(test)) == test.labels
-        rows[name] = {"AUC": round(auc, 3), "defects named rightly": f"{right[defects].sum()} of {defects.sum()}"}
+        rows[name] = {"AUC": round(card.auc, 3), "defects named rightly": f"{right[defects].sum()} of {defects.sum()}",
+                      "mean score, right": round(card.score_right, 2), "wrong": round(card.score_wrong, 2)}
     return pd.DataFrame(rows).T
 
 # %% ../nbs/demo.ipynb #b9acab16
