@@ -105,3 +105,24 @@ def test_explore_says_what_to_install(home, capfd):
 
 def test_every_command_has_a_table():
     assert set(cli._COMMANDS) == set(cli._TABLES)
+
+
+def test_groups_and_near_duplicates_in_fit(home, capfd, tmp_path):
+    "Copies across a split of the folder's own are counted, and the anew split keeps them apart; a forest and groups of a table go, too."
+    images = load_folder(home/"photos", progress=False)
+    for part, k in ("train", 0), ("test", 1):
+        for image, name in zip(images.images, images.names):
+            file = tmp_path/"set"/part/name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if k: Image.open(image).convert("RGB").save(file.with_suffix(".jpg"), quality=80)
+            else: file.write_bytes(image.read_bytes())
+    words = ["fit", str(tmp_path/"set"), "--size", "64", "--head"]
+    assert cli.main([*words, "logistic", "--out", str(tmp_path/"m")]) == 0
+    text = capfd.readouterr().out
+    assert "24 of 24 held-out images have a near duplicate" in text and "fitted and scored anew with near duplicates apart" in text
+    rows = [f"{part}/{name.removesuffix('png')}{kind},{i//2}" for part, kind in (("train", "png"), ("test", "jpg"))
+            for i, name in enumerate(images.names)]
+    (tmp_path/"groups.csv").write_text("\n".join(["image,group", *rows]))
+    assert cli.main([*words, "forest", "--out", str(tmp_path/"n"), "--groups", str(tmp_path/"groups.csv")]) == 0
+    text = capfd.readouterr().out
+    assert "share a group with training images" in text and "near duplicate" not in text

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CLEAR', 'ABOVE_DECOYS', 'AGREES', 'clearness', 'agreement', 'find_near_duplicates', 'group_near_duplicates',
-           'training_images']
+           'grouped_by_near_duplicates', 'training_images']
 
 # %% ../../nbs/7_auditing/01_near_duplicates.ipynb #8670840d
 import hashlib
@@ -342,6 +342,18 @@ def group_near_duplicates(
     "Number the groups that near duplicates make."
     links = coo_matrix((np.ones(len(pairs)), (pairs["first"].astype(int), pairs["second"].astype(int))), (n, n))
     return connected_components(links, directed=False)[1]
+
+# %% ../../nbs/7_auditing/01_near_duplicates.ipynb #1f9dcc82
+def grouped_by_near_duplicates(
+    images: ImageSet,
+    embeddings: np.ndarray | None = None,  # Of them, (n, D): they propose further pairs
+    progress: bool = True,  # Show a progress bar
+) -> ImageSet:  # The same images, near duplicates in one group
+    "Group the images of a set by near duplicates."
+    pairs = find_near_duplicates(embeddings, images.images, progress, images.bits)
+    groups = group_near_duplicates(pairs, len(images))
+    first = np.unique(groups, return_index=True)[1]
+    return images.grouped([images.names[i] for i in first[groups]])
 
 # %% ../../nbs/7_auditing/01_near_duplicates.ipynb #af83e8e0
 def training_images(
