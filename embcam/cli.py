@@ -73,6 +73,8 @@ _FIT = [
     _flag("--out", str, "folder to make", required=True, metavar="MODEL"),
     _flag("--head", str, "ridge, logistic, lda, svm, forest; auto or linear: chosen by cross-validation among all, or all but the forest", default="auto"),
     _flag("--n-features", str, "'sqrt', 'all', a count or a share (default: as the head is made for)"),
+    _flag("--groups", str, "what belongs together and is never on both sides: a pattern such as '(?P<group>part[0-9]+)' for the image's "
+          "name, a number of folders below the class folder, a CSV with the columns image and group, or 'twins': near duplicates"),
     _flag("--cache", str, "keep embeddings here, so that a second fit is instant", metavar="DIR"),
     *_NETWORK]
 _EXPLAIN = [
@@ -228,11 +230,11 @@ def _readable_images(
     return good
 
 # %% ../nbs/cli.ipynb #2c435e4b
-def _load_images(folder: str, skip: bool, bits: int | None = None) -> "ImageSet":
-    "An ImageSet of a folder of classes; broken files are an error, or listed."
+def _load_images(folder: str, skip: bool, bits: int | None = None, groups: str | None = None) -> "ImageSet":
+    "An ImageSet of a folder of classes, in groups if they are named; broken files are an error, or listed."
     from embcam.images import ImageError, load_folder
     from embcam.images.sets import passed_over_line
-    try: images = load_folder(folder, on_error="skip" if skip else "raise", bits=bits)
+    try: images = load_folder(folder, on_error="skip" if skip else "raise", bits=bits, groups=groups)
     except ImageError as error:
         if skip: raise
         raise ImageError(f"{error} Or pass --skip-broken.") from None
@@ -353,23 +355,80 @@ def _print_next(model: Path, classifier: "EmbeddingClassifier", test: "ImageSet"
     some = [str(test.images[i]) for i in surest]
     print(f"next: embcam explain {shlex.quote(str(model))} {shlex.join(some)} --out why")
 
+# %% ../nbs/cli.ipynb #d3dfa66c
+_MOST = 5000  # images among which near duplicates are looked for unasked
+
+
+def _score_line(classifier: "EmbeddingClassifier", images: "ImageSet") -> str:
+    "Accuracy and AUC on held-out images, in words."
+    import numpy as np
+
+    from embcam.model import auc_roc
+    E = classifier.embed(images)
+    right = f"{np.mean(classifier.predict(E) == images.labels):.1%} right"
+    try: return f"{right}, AUC ROC {auc_roc(images.labels, classifier.scores(E), classifier.classes_):.4f}"
+    except ValueError: return right  # a test part of the folder's own may lack a class
+
+
+def _print_twins(classifier: "EmbeddingClassifier", images: "ImageSet", train: "ImageSet", test: "ImageSet") -> None:
+    "Print how many held-out images have a near duplicate in the training part, and the score with them apart."
+    import numpy as np
+
+    from embcam.auditing.near_duplicates import grouped_by_near_duplicates
+    if len(images) > _MOST:
+        print(f"near duplicates are not looked for among more than {_MOST} images, but with --groups twins")
+        return
+    grouped = grouped_by_near_duplicates(images, classifier.backbone.embed(images, progress=False))
+    group = dict(zip(grouped.names, grouped.groups))
+    twins = np.isin([group[name] for name in test.names], [group[name] for name in train.names]).sum()
+    if not twins:
+        print("no held-out image has a near duplicate in the training part")
+        return
+    print(f"{twins} of {len(test)} held-out images have a near duplicate (a copy or very alike) in the training part: "
+          f"{_score_line(classifier, test)}")
+    _print_apart(classifier, grouped)
+
+
+def _print_apart(classifier: "EmbeddingClassifier", images: "ImageSet") -> None:
+    "Print the score of the same kind of head, fitted and scored anew with groups on one side of a split, whatever parts they came in."
+    images.parts = None
+    try: train, test = images.split(test_size=.25, seed=classifier.random_state)
+    except ValueError as error:
+        print(f"near duplicates cannot be kept apart: {error}")
+        return
+    apart = classifier.choose(classifier.backbone, train, heads=(classifier.choice_.name,), n_features=classifier.n_features,
+                              random_state=classifier.random_state, progress=False)
+    print(f"fitted and scored anew with near duplicates apart: {_score_line(apart, test)}; --groups twins keeps them apart, and where "
+          "parts were photographed several times --groups names the parts")
+
 # %% ../nbs/cli.ipynb #1d2179b6
+def _with_twins(images: "ImageSet", backbone: "Backbone") -> "ImageSet":
+    "The same images, near duplicates in one group."
+    from embcam.auditing.near_duplicates import grouped_by_near_duplicates
+    return grouped_by_near_duplicates(images, backbone.embed(images))
+
+
 @_command
 def fit(args: argparse.Namespace) -> None:
     "embcam fit"
     _check_output(args.out, args.force, "model", args.folder)
+    from embcam.images.sets import groups_line
     from embcam.model import HEADS
     if args.head not in ("auto", "linear", *HEADS): raise ValueError(f"--head {args.head}: choose auto, linear, {', '.join(HEADS)}.")
-    images = _load_images(args.folder, args.skip_broken, args.bits)
+    named = None if args.groups == "twins" else args.groups
+    images = _load_images(args.folder, args.skip_broken, args.bits, named)
     if len(images.classes) < 2:
         raise ValueError(f"{args.folder} holds one class, '{images.classes[0]}': a classifier needs two or more folders of images.")
     backbone = _backbone_from_args(args, args.cache or True)
+    if args.groups == "twins": images = _with_twins(images, backbone)
+    if images.groups is not None: print(groups_line(images.groups))
     if images.own_split: print(images.own_split)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it says the same
         train, test = images.split(test_size=.25, seed=args.seed)
     classifier = _choose_classifier(backbone, train, args.head, _named_number(args.n_features), args.seed)
     _print_score(classifier, images, train, test)
+    if args.groups is None: _print_twins(classifier, images, train, test)
     model = classifier.save(args.out, overwrite=args.force)
     print(f"model: {model}")
     _print_next(model, classifier, test)
