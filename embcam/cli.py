@@ -71,7 +71,7 @@ _FIT = [
     _SEED, _SKIP, _WEIGHTS,
     _flag("folder", str, "one folder of images per class", metavar="FOLDER"),
     _flag("--out", str, "folder to make", required=True, metavar="MODEL"),
-    _flag("--head", str, "ridge, logistic, lda, svm, forest, auto: chosen by cross-validation, or linear: so without forest", default="auto"),
+    _flag("--head", str, "ridge, logistic, lda, svm, forest, auto: the best of them, or linear: without the forest", default="auto"),
     _flag("--n-features", str, "'sqrt', 'all', a count or a share (default: as the head is made for)"),
     _flag("--groups", str, "what belongs together and is never on both sides: a pattern such as '(?P<group>part[0-9]+)' for the image's "
           "name, a number of folders below the class folder, a CSV with the columns image and group, or 'twins': near duplicates"),

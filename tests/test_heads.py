@@ -129,7 +129,7 @@ def test_classes_without_spread():
 
 def test_a_count_of_features_is_chosen_within_folds():
     E, codes = blobs(30, 3, 60)
-    choice = choose_head(E, codes, heads=("lda", "forest"), n_features=8, progress=False)
+    choice = choose_head(E, codes, heads=("lda", "ridge"), n_features=8, progress=False)
     assert len(choice.selected) == 8 and choice.n_features == 8
     rng = np.random.default_rng(0)
     noise = rng.standard_normal((60, 400))
