@@ -101,7 +101,8 @@ _EVALUATE = [
     _flag("--n", int, "at most so many images, drawn by the seed, with masks if there are any", default=24),
     _flag("--metrics", str, f"names of embcam.judging.metrics (default: {', '.join(_ON_MASKS + _ON_PREDICTIONS)})",
           nargs="+", metavar="NAME"),
-    _flag("--quick", bool, "without the baselines that need most of the time")]
+    _flag("--all", bool, "images that the model was fitted on, too; they flatter the prediction"),
+    _flag("--costly", bool, "also baselines that need hundreds of passes for a map: occlusion, LIME on superpixels, RISE, RELAX")]
 _AUDIT = [_MODEL, _TRUST, _SEED, _SKIP, _DATA, _OUT_AGAIN]
 _PREDICT = [
     _MODEL, _TRUST, _SKIP,
@@ -663,46 +664,78 @@ def _choose_images(images: "ImageSet", n: int, seed: int, metrics: Sequence[str]
     return images[sorted((masked or order)[:n])], metrics
 
 
-def _rows(classifier: "EmbeddingClassifier", seed: int, quick: bool) -> dict:
-    "What is compared: embcam's default, the paper's strategies and the baselines, without the costly ones if it must be quick."
+def _held_out(classifier: "EmbeddingClassifier", images: "ImageSet", everything: bool) -> "ImageSet":
+    "The images that the classifier was not fitted on, unless all are asked for; ValueError where none is left."
+    if everything: return images
+    known = classifier.knows(images)
+    if known.all(): raise ValueError(f"The model was fitted on all {len(images)} images: name others, or pass --all.")
+    if known.any(): print(f"left out: {known.sum()} of {len(images)} images, which the model was fitted on (--all keeps them)")
+    return images[~known]
+
+# %% ../nbs/cli.ipynb #db765b5f
+_DEFAULT = "embcam's default"  # the row that is judged
+
+
+def _rows(classifier: "EmbeddingClassifier", seed: int, costly: bool) -> dict:
+    "What is compared: embcam's default, the paper's strategies and the baselines, costly ones only if they are asked for."
     from embcam.explanation import Explainer
     from embcam.judging import baselines
     from embcam.judging.baseline_maps import COSTLY
     from embcam.ranking.masking import STRATEGIES
     default = Explainer(classifier, random_state=seed)
-    rows = {"embcam's default": default}
+    rows = {_DEFAULT: default}
     for name in STRATEGIES: rows[f"paper, {name}"] = Explainer.paper(classifier, name, seed)
     for name, row in baselines(default, seed).items():
-        if not (quick and name in COSTLY): rows[name] = row
+        if costly or name not in COSTLY: rows[name] = row
     return rows
 
 # %% ../nbs/cli.ipynb #606639f7
+def _grid_sentence(explainer: "Explainer", images: "ImageSet", seed: int) -> str:
+    "What the grid pointing game says about an explainer."
+    from embcam.judging import grid_pointing
+    try: game = grid_pointing(explainer, images, n=5, seed=seed)
+    except ValueError as error: return f"No grid pointing game: {error}"
+    shown = game.groupby("mosaic").size().iloc[0]
+    share = game["share"].mean()
+    return (f"Grid pointing game, {shown} images in one: {share:.0%} of the relevance of {_DEFAULT} lies in the image of the class asked "
+            f"for, where chance is {1/shown:.0%}.")
+
+
+def _compare_kept(rows: dict, some: "ImageSet", metrics: dict, out: Path, seed: int):
+    "The comparison in a folder; whoever stops it hears what is kept."
+    from embcam.files import write_errors
+    from embcam.judging import compare
+    from embcam.judging.comparison import OtherSettings
+    journal = out/"comparison.jsonl"
+    try:
+        with write_errors(out, out): return compare(rows, some, metrics, out=out, seed=seed)
+    except OtherSettings as error: raise OtherSettings(f"{error} Or start anew with --force.") from None
+    except (KeyboardInterrupt, SystemExit):
+        kept = len(journal.read_bytes().splitlines()) - 1 if journal.exists() else 0
+        print(f"stopped: {max(kept, 0)} of {len(some)} images are kept in {out}; the same command goes on with the rest")
+        raise
+
+# %% ../nbs/cli.ipynb #742a836d
 @_command
 def evaluate(args: argparse.Namespace) -> None:
     "embcam evaluate"
     _check_output(args.out, True, "evaluation", args.model, args.folder)  # one that is begun goes on
     if args.n < 1: raise ValueError(f"--n {args.n}: ask for at least one image.")
-    from embcam.files import atomic_folder, begin_folder, write_errors
-    from embcam.judging import compare, grid_pointing
-    from embcam.judging.comparison import OtherSettings
-    images = _load_images(args.folder, args.skip_broken)
+    _check_model(args.model)
+    from embcam.files import atomic_folder, begin_folder
+    images, classifier = _load_images(args.folder, args.skip_broken), _load_model(args)
+    images = _held_out(classifier, images, args.all)
     some, metrics = _choose_images(images, args.n, args.seed, args.metrics)
-    rows = _rows(_load_model(args), args.seed, args.quick)
+    rows = _rows(classifier, args.seed, args.costly)
     out = begin_folder(args.out, "evaluation")
     if args.force: (out/"comparison.jsonl").unlink(missing_ok=True)  # the page of the earlier one stays until there is another
-    try:
-        with write_errors(out, out): found = compare(rows, some, metrics, out=out, seed=args.seed)
-    except OtherSettings as error: raise OtherSettings(f"{error} Or start anew with --force.") from None
+    found = _compare_kept(rows, some, metrics, out, args.seed)
+    judged = dict.fromkeys([list(metrics)[0], list(metrics)[-1]])  # by masks, and by predictions
+    said = [found.verdict(_DEFAULT, metric) for metric in judged] + [_grid_sentence(rows[_DEFAULT], images, args.seed)]
     with atomic_folder(out, overwrite=True, kind="evaluation") as part:
         shutil.copy(out/"comparison.jsonl", part)
-        found.save(part, "paper, TZZ", f"Maps compared on {len(some)} images")
-    print(found)
-    print(found.summary()["mean"].unstack("metric")[list(metrics)].round(3).to_string())
-    try: game = grid_pointing(rows["embcam's default"], images, n=5, seed=args.seed)
-    except ValueError as error: print(f"no grid pointing game: {error}")
-    else:
-        chance = 1/game.groupby("mosaic").size().iloc[0]  # one over the number of images shown
-        print(f"grid pointing game, embcam's default: {game['share'].mean():.3f}, where chance is {chance:.2f}")
+        found.save(part, "paper, TZZ", f"Maps compared on {len(some)} images", said)
+    print(found, found.summary()["mean"].unstack("metric")[list(metrics)].round(3).to_string(), *said, sep="\n")
     print(f"open {args.out}/index.html")
 
 # %% ../nbs/cli.ipynb #f799ce6a

@@ -165,7 +165,7 @@ if __name__ == "__main__":
         make_cheap(home)
         fit = ["fit", home/"photos", "--pooled", "last", "--cache", home/"cache"]
         commands = dict(fit=fit, explain=["explain", home/"model", home/"few"], demo=["demo", "--n", 24],
-                        evaluate=["evaluate", home/"model", home/"photos", "--n", 1, "--quick", "--metrics", "insertion_mean"])
+                        evaluate=["evaluate", home/"model", home/"photos", "--n", 1, "--all", "--metrics", "insertion_mean"])
         os.waitpid(in_child(draw, home), 0)
         assert run(home, [*fit, "--out", home/"model"])[0] == 0, (home/"errors").read_text()
         first = ["demo", "fit", "explain"] + ["explore"]*(sys.platform == "linux")

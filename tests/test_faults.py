@@ -60,7 +60,7 @@ def run(home, tmp_path, capfd):
 
 
 def commands(home: Path, out: Path) -> dict:
-    folder, few = home/"photos", ["--n", 2, "--quick", "--metrics", "insertion_mean"]
+    folder, few = home/"photos", ["--n", 2, "--all", "--metrics", "insertion_mean"]
     return dict(fit=["fit", folder, "--out", out, "--size", 64, "--pooled", "last", "--head", "logistic"],
                 explain=["explain", home/"model", folder/"good", "--out", out],
                 predict=["predict", home/"model", folder, "--out", out],

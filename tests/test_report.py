@@ -58,7 +58,7 @@ def test_names_are_text_everywhere():
                   trust=TRUST | dict(likeness={EVIL: .1}), ranking=[dict(feature=7, name=EVIL, weight=1., value=0., absent=False,
                       top=True)], ranked_by=EVIL)
     for written in (explanation_page(evil, {EVIL: IMAGE}), index_page(EVIL, [dict(caption=EVIL, link=EVIL, image=IMAGE)]),
-                    comparison_page(EVIL, EVIL, b"", {EVIL: [dict(map=EVIL, mean=0, low=0, high=0, n=1, empty=0, forwards=0, backwards=0,
+                    comparison_page(EVIL, [EVIL], b"", {EVIL: [dict(map=EVIL, mean=0, low=0, high=0, n=1, empty=0, forwards=0, backwards=0,
                         seconds=0)]})):
         assert EVIL in Checked(written).text and "<script" not in written
 
@@ -90,7 +90,7 @@ def test_records_survive_json():
 
 def test_comparison_with_differences():
     row = dict(map="a", mean=.5, low=.4, high=.6, n=3, empty=1, forwards=2, backwards=1, seconds=.25, difference=-.1, to=.1) | {"from": -.3}
-    text = Checked(comparison_page("t", "about", b"", {"deletion": [row], "auc": [row]}, against="b", low_is_good=["deletion"])).text
+    text = Checked(comparison_page("t", ["about"], b"", {"deletion": [row], "auc": [row]}, against="b", low_is_good=["deletion"])).text
     for words in "deletion (low is good)", "less b", "-0.100", "-0.300 to +0.100", "0.400 to 0.600": assert words in text
 
 

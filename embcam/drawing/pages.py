@@ -161,7 +161,7 @@ def _comparison_row(row: Mapping, against: str | None) -> list[str]:
 # %% ../../nbs/2_drawing/02_pages.ipynb #29ab10fa
 def comparison_page(
     title: str,  # Of the page
-    about: str,  # What was compared, in a sentence
+    about: Sequence[str],  # Sentences above all: what was found, and on what
     figure: bytes,  # PNG
     tables: Mapping[str, Sequence[Mapping]],  # {metric: rows, best first}; a row: map, mean, low, high, n, empty, and the costs
     against: str | None = None,  # The map that others are compared with; rows then hold difference, from, to

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -205,6 +206,27 @@ def summary(
     tables = {metric: _summarise(self, metric, against) for metric in self.frame["metric"].unique()}
     return pd.concat(tables, names=["metric", "map"])
 
+# %% ../../nbs/6_judging/08_comparison.ipynb #b8a23bbf
+@patch
+def verdict(
+    self: Comparison,
+    row: str,  # The map to judge
+    metric: str | None = None,  # One of those compared; default the first
+) -> str:  # "By pixel AUC, focus (0.84) is better than edges; it cannot be told from RISE; no map is better."
+    "What paired 95 % intervals over images say of one map, in a sentence; ValueError where it is no row."
+    metric = metric or self.frame["metric"].iloc[0]
+    table = _summarise(self, metric, row)
+    others = table.drop(index=row)
+    low, high = others["from"], others["to"]
+    if metric in LOW_IS_GOOD: low, high = -high, -low
+    worse = others.index[high < 0].tolist()
+    better = others.index[low > 0].tolist()
+    alike = [name for name in others.index if name not in (*worse, *better)]
+    said = [f"better than {', '.join(worse)}" if worse else "better than no other map"]
+    if alike: said.append(f"on {table['n'].iloc[0]} images it cannot be told from {', '.join(alike)}")
+    said.append(f"worse than {', '.join(better)}" if better else "no map is better")
+    return f"By {metric_title(metric)}, {row} ({table.loc[row, 'mean']:.2f}) is {'; '.join(said)}."
+
 # %% ../../nbs/6_judging/08_comparison.ipynb #519740a2
 @patch
 def plot(
@@ -359,10 +381,13 @@ def compare(
     lines = {}
     if out is not None: path, lines = _open_journal(out, _checked(explainers), images, metrics, layers, seed)
     read = images.at_bits(_bits_read(explainers))
-    for i in tqdm(range(len(images)), desc="comparing", disable=not progress):
+    missing = [i for i, name in enumerate(images.names) if name not in lines]
+    bar = tqdm(missing, desc="comparing", disable=not progress)
+    for done, i in enumerate(bar, 1):
         name = images.names[i]
-        if name in lines: continue
+        start = perf_counter()
         lines[name] = _score_line(_checked(explainers), read[i], metrics, layers, seed)
+        if progress and done == 1: bar.write(f"{len(missing)} images, about {(perf_counter() - start)*len(missing)/60:.1f} minutes")
         if path is not None:
             with open(path, "a") as journal: journal.write(json.dumps(lines[name]) + "\n")
     rows = [row for name in images.names for row in lines[name]["rows"]]
@@ -404,6 +429,7 @@ def save(
     out: str | Path,  # Folder; made if it is not there
     against: str | None = None,  # A row to compare with
     title: str = "Maps compared",  # Of the page
+    about: Sequence[str] = (),  # Sentences on top of the page
 ) -> Path:  # The folder
     "Write scores.csv, summary.csv, comparison.png and one self-contained index.html; each is there whole or not at all."
     out = Path(out)
@@ -418,7 +444,7 @@ def save(
         write_csv(self.frame, part/"scores.csv")
         write_csv(summary, part/"summary.csv", index=True)
         (part/"comparison.png").write_bytes(drawn)
-        page = comparison_page(title, f"{self!r}.", drawn, tables, against, low_is_good)
+        page = comparison_page(title, [*about, f"{self!r}."], drawn, tables, against, low_is_good)
         (part/"index.html").write_text(page, encoding="utf-8")
         for file in sorted(part.iterdir()): os.replace(file, out/file.name)
     return out
