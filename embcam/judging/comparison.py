@@ -212,7 +212,7 @@ def verdict(
     self: Comparison,
     row: str,  # The map to judge
     metric: str | None = None,  # One of those compared; default the first
-) -> str:  # "By pixel AUC, focus (0.84) is better than edges; it cannot be told from RISE; no map is better."
+) -> str:  # "By pixel AUC, focus (0.84) is better than edges; it cannot be told from RISE on 24 images."
     "What paired 95 % intervals over images say of one map, in a sentence; ValueError where it is no row."
     metric = metric or self.frame["metric"].iloc[0]
     table = _summarise(self, metric, row)
@@ -222,10 +222,11 @@ def verdict(
     worse = others.index[high < 0].tolist()
     better = others.index[low > 0].tolist()
     alike = [name for name in others.index if name not in (*worse, *better)]
-    said = [f"better than {', '.join(worse)}" if worse else "better than no other map"]
-    if alike: said.append(f"on {table['n'].iloc[0]} images it cannot be told from {', '.join(alike)}")
-    said.append(f"worse than {', '.join(better)}" if better else "no map is better")
-    return f"By {metric_title(metric)}, {row} ({table.loc[row, 'mean']:.2f}) is {'; '.join(said)}."
+    said = []
+    if worse: said.append(f"is better than {', '.join(worse)}")
+    if alike: said.append(f"cannot be told from {', '.join(alike)} on {table['n'].iloc[0]} images")
+    if better: said.append(f"is worse than {', '.join(better)}")
+    return f"By {metric_title(metric)}, {row} ({table.loc[row, 'mean']:.2f}) {'; it '.join(said)}."
 
 # %% ../../nbs/6_judging/08_comparison.ipynb #519740a2
 @patch
