@@ -1,6 +1,6 @@
-"""What an audit finds: planted artefacts, planted label errors, what it claims where nothing was planted, and what it costs.
+"""What an audit finds: planted artefacts, what it claims where nothing was planted, and what it costs.
 
-python benchmarks/planted_faults.py FOLDER|logos [--parts unmarked planted labels cost] [--seeds 1 2] [--out DIR] [--cache DIR]
+python benchmarks/planted_faults.py FOLDER|logos [--parts unmarked planted cost] [--seeds 1 2] [--out DIR] [--cache DIR]
 
 FOLDER: FOLDER/<class>/*, or FOLDER/images/<class>/* beside FOLDER/masks; 'logos': 880 drawn ones. The network is
 Backbone(pooled="stages") with
@@ -14,18 +14,16 @@ from time import perf_counter
 
 import numpy as np
 import torch
-from sklearn.metrics import average_precision_score
 
 from common import images_of, parser_of
 from embcam import Backbone, EmbeddingClassifier
-from embcam.auditing import audit, find_near_duplicates, group_near_duplicates
+from embcam.auditing import audit
 from embcam.auditing.artefacts import overlap
 from embcam.auditing.atlas import audit_explainer, explain_all
-from embcam.auditing.label_issues import judge_labels
 from embcam.images import ImageSet, open_image
 from embcam.model import logistic_head
 
-PARTS = ("unmarked", "planted", "labels", "cost")
+PARTS = ("unmarked", "planted", "cost")
 
 
 def stamp(image, corner, look):
@@ -76,23 +74,6 @@ def planted(backbone, images, args):
             for a in found:
                 print(f"    IoU {overlap(a.box, box):.2f}, right images {np.mean(a.shows == has):.3f}, score lost {a.drop:.2f}: {a!r}",
                       flush=True)
-
-
-def labels(backbone, images, args):
-    "Average precision of the ranking of planted label errors."
-    E, classes, values = backbone.embed(images, progress=False), np.asarray(images.classes), []
-    classifier, groups = fitted(backbone, images), group_near_duplicates(find_near_duplicates(E, images.images, progress=False),
-        len(images))
-    for seed in args.seeds:
-        rng, given = np.random.default_rng(seed), images.labels.copy()
-        wrong = rng.permutation(len(given))[:round(.03*len(given))]
-        for i in wrong: given[i] = rng.choice(classes[classes != images.labels[i]])
-        doubts = judge_labels(classifier, E, given, groups, progress=False)
-        hit = doubts["position"].isin(wrong)
-        values.append(average_precision_score(hit, doubts["score"]))
-        among = f"{doubts['is_label_issue'].sum()} label issues, {(hit & doubts['is_label_issue']).sum()} of {len(wrong)} errors among them"
-        print(f"labels, seed {seed}: average precision {values[-1]:.3f}; {among}", flush=True)
-    print(f"labels: mean average precision {np.mean(values):.3f}, where chance is .03", flush=True)
 
 
 def cost(backbone, images, args):

@@ -4,6 +4,7 @@ import json
 import shlex
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.ensemble import RandomForestClassifier
@@ -11,7 +12,7 @@ from sklearn.ensemble import RandomForestClassifier
 from embcam.auditing import audit, find_artefacts, find_label_issues, find_near_duplicates, find_outliers, group_near_duplicates
 from embcam.auditing.artefacts import _SIDE, blur_out, pixel_stack
 from embcam.auditing.atlas import audit_explainer, explain_all, group_explanations
-from embcam.auditing.label_issues import judge_labels
+from embcam.auditing.label_issues import LabelIssues, _labelled_two_ways
 from embcam.explorer.server import open_explorer
 from embcam.explorer.server import groups_in
 from embcam.images import ImageSet, load_folder
@@ -19,7 +20,8 @@ from embcam.model import EmbeddingClassifier, logistic_head, svm_head
 from embcam.network import Backbone
 
 PARTS = {"artefacts": ["class", "images", "box", "features", "auc_with", "auc_without"],
-         "label_issues": ["image", "given", "likely", "score"], "near_duplicates": ["images", "clearness", "mirrored", "across_split"],
+         "label_issues": ["image", "given", "likely", "score", "near_duplicate"],
+         "near_duplicates": ["images", "clearness", "mirrored", "across_split"],
          "outliers": ["image", "distance"], "atlas": ["feature", "name", "images"]}
 
 
@@ -208,18 +210,73 @@ def test_blur_out_at_the_rim(box):
     assert blur_out(image, box).shape == image.shape
 
 
-def test_label_issues_need_confidence():
-    scores = np.array([[.6, .4]]*5 + [[.45, .55]]*5)
-    found = find_label_issues(scores, ["a"]*5 + ["b"]*4 + ["a"])
-    assert found["position"][0] == 9 and found["is_label_issue"].sum() <= 1
+def blobs(n, seed=0, away=3., classes=("a", "b")):
+    "Points of two classes in 20 dimensions, and their labels."
+    rng = np.random.default_rng(seed)
+    codes = np.arange(n) % 2
+    return rng.normal(0, 1, (n, 20)) + away*codes[:, None]*np.eye(20)[0], np.array(classes)[codes]
 
 
-def test_labels_that_are_numbers(backbone):
+@pytest.mark.parametrize("classes", [("a", "b"), (0, 1), (True, False)], ids=str)
+def test_wrong_labels_are_found(classes):
+    "Few of many, of any type; nothing where nothing is wrong."
+    E, y = blobs(300, away=5, classes=classes)
+    right = find_label_issues(E, y, progress=False)
+    assert not len(right.listed) and right.expected < 3 and right.findable > .8
+    given, wrong = y.copy(), [3, 40, 77, 150, 299]
+    given[wrong] = np.where(y[wrong] == classes[0], classes[1], classes[0])
+    found = find_label_issues(E, given, progress=False)
+    assert set(wrong) >= set(found.listed["position"]) and len(found.listed) >= 3 and found.table["position"][:5].isin(wrong).all()
+    assert type(found.listed["likely"].iloc[0]) is type(y.tolist()[0]) or found.listed["likely"].iloc[0] in classes
+
+
+def test_a_weak_model_judges_no_label():
+    E, y = blobs(300, away=.5)
+    found = find_label_issues(E, y, progress=False)
+    assert found.weak and found.listed.empty and "Labels cannot be judged by a model that is right in" in found.summary()[0]
+
+
+def test_groups_that_leave_no_folds_and_wrong_labels_in_groups():
+    "One group in a class: only rounds without groups; wrong labels that share a group are found by the rounds with groups."
+    E, y = blobs(120, away=6)
+    assert len(find_label_issues(E, y, np.where(y == "a", 0, np.arange(120)), progress=False).table) == 120
+    given, groups = y.copy(), np.arange(120)
+    E[[0, 2, 4, 6]] = E[0] + 1e-3
+    groups[[2, 4, 6]] = 0
+    given[[0, 2, 4, 6]] = "b"
+    found = find_label_issues(E, given, groups, progress=False)
+    assert set(found.table["position"][:4]) == {0, 2, 4, 6}
+
+
+def test_alike_and_labelled_two_ways():
+    "Where near duplicates differ as often as any two images, only equal ones are listed; a single pair is listed."
+    labels = np.array(["a", "b"]*100)
+    pairs = pd.DataFrame(dict(first=np.arange(0, 100, 2), second=np.arange(100, 200, 2) + np.arange(50) % 2, clearness=[64.]*2 + [30.]*48))
+    listed, note = _labelled_two_ways(pairs, labels)
+    assert listed["first"].tolist() == [2] and "50% of 50 pairs" in note
+    single, note = _labelled_two_ways(pairs[3:4], labels)
+    assert len(single) == 1 and not note
+    found = find_label_issues(np.zeros((200, 3)), labels, pairs=pairs[3:4], progress=False)
+    assert found.listed[["position", "near_duplicate"]].to_numpy().tolist() in ([[6, 107]], [[107, 6]])
+
+
+def test_no_labels_to_judge():
+    for labels in (["a"]*30, ["a"]*30 + ["b"]*3):
+        found = find_label_issues(np.zeros((len(labels), 4)), labels, progress=False)
+        assert isinstance(found, LabelIssues) and found.table.empty and found.summary() == []
+    assert find_label_issues(np.zeros((40, 4)), ["a", "b"]*20, progress=False).weak  # embeddings that say nothing
+
+
+def test_the_same_image_labelled_two_ways_on_the_page(backbone, tmp_path):
     images = draw(40)
-    E, y = backbone.embed(images, progress=False), (images.labels == "light").astype(int)
-    y[3] = 0
-    found = judge_labels(fitted(backbone, images), E, y, np.arange(40), progress=False)
-    assert found["position"][0] == 3 and found["likely"][0] == 1
+    images.images[7] = images.images[4].copy()  # dark, and its copy is called light
+    grouped = images.grouped(np.arange(40)//2)
+    found = audit(fitted(backbone, images), grouped, progress=False)
+    assert set(found.label_issues.iloc[0][["image", "near_duplicate"]]) == {images.names[4], images.names[7]}
+    text = (found.save(tmp_path/"audit")/"index.html").read_text()
+    assert "Labelled two ways" in text and "labelled two ways: 1, first" in repr(found)
+    record = json.loads((tmp_path/"audit/audit.json").read_text())["label_issues"][0]
+    assert {record["image"], record["near_duplicate"]} == {images.names[4], images.names[7]}
 
 
 def test_groups_of_near_duplicates_and_flat_images(backbone):

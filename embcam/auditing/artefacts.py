@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['relevance_shares', 'hot_places', 'pixel_stack', 'steady_box', 'who_shows', 'contrast', 'Artefact', 'outstanding_box',
-           'overlap', 'find_artefacts', 'blur_out', 'measure_artefact']
+           'overlap', 'find_artefacts', 'blur_out', 'cross_validated_scores', 'measure_artefact']
 
 # %% ../../nbs/7_auditing/04_artefacts.ipynb #7b051afc
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,10 +16,11 @@ from PIL import Image
 from scipy.ndimage import maximum_filter, uniform_filter
 from skimage.measure import label as label_regions
 from skimage.measure import regionprops
+from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold
 from tqdm.auto import tqdm
 
-from .label_issues import cross_validated_scores
 from ..images import open_image
 from ..judging.removal import impute_pixels, to_input_resolution
 from ..model import EmbeddingClassifier
@@ -221,6 +223,35 @@ def blur_out(
     removed = np.zeros((h, w), bool)
     removed[max(0, y0):y1, max(0, x0):x1] = True
     return impute_pixels(image, removed, "noisy")
+
+# %% ../../nbs/7_auditing/04_artefacts.ipynb #9751891b
+def _refitted(classifier: EmbeddingClassifier, E: np.ndarray, y: np.ndarray) -> EmbeddingClassifier:
+    "A clone, fitted anew; a head on all features needs no new selection, which would take most of the time."
+    if len(classifier.selected_) < E.shape[1]: return clone(classifier).fit(E, y)
+    names, codes = np.unique(y, return_inverse=True)
+    estimator = clone(classifier.estimator_).fit(E, codes)
+    return EmbeddingClassifier.from_fitted(classifier.backbone, estimator, background=E, labels=y, classes=names)
+
+
+def cross_validated_scores(
+    classifier: EmbeddingClassifier,  # Is cloned and fitted anew; itself stays as it is
+    embeddings: np.ndarray,  # (n, D)
+    labels: np.ndarray,  # Given classes, (n,), five or more images of each
+    groups: np.ndarray,  # Images of one group are never on both sides, (n,)
+    seed: int = 0,  # Of the five parts
+) -> np.ndarray:  # (n, C), classes sorted
+    "Scores of each image by a clone that was trained on four fifths without it."
+    labels = np.asarray(labels)
+    classes = np.unique(labels)
+    scores = np.zeros((len(labels), len(classes)))
+    parts = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
+    for train, test in parts.split(embeddings, labels, groups):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # convergence: the same head was fitted on all of them
+            fitted = _refitted(classifier, embeddings[train], labels[train])
+        columns = np.searchsorted(classes, fitted.classes_)
+        scores[np.ix_(test, columns)] = fitted.scores(embeddings[test])
+    return scores
 
 # %% ../../nbs/7_auditing/04_artefacts.ipynb #f5660891
 def _class_auc(

@@ -61,8 +61,10 @@ def _artefact_tiles(
 
 # %% ../../nbs/7_auditing/07_audit_page.ipynb #01c59a6b
 def _label_issue_tile(a: Audit, row) -> tuple:
-    "The image of a label issue, and its labels."
-    return _image_named(a, row.image), f"{row.image}: given {row.given}, likely {row.likely}"
+    "The image of a label issue, and its labels; of the same image labelled two ways both, side by side."
+    if row.near_duplicate is None: return _image_named(a, row.image), f"{row.image}: given {row.given}, likely {row.likely}"
+    both = np.hstack([resize(_image_named(a, name), (160, 160)) for name in (row.image, row.near_duplicate)])
+    return both, f"labelled two ways: {row.image} {row.given}, {row.near_duplicate} {row.likely}"
 
 
 def _near_duplicate_tile(a: Audit, row) -> tuple:
@@ -161,10 +163,11 @@ def _label_sections(
     sections = []
     for row in a.label_issues[:n].itertuples():
         source = a.images.images[a.images.names.index(row.image)]
-        tiles = [(_image_named(a, row.image), row.image)]
+        tiles = [(_image_named(a, name), name) for name in (row.image, row.near_duplicate) if name]
         for role, c in (("given", row.given), ("likely", row.likely)):
             if c in known: tiles.append((explainer(source, label=c).thumbnail(), f"why {c} ({role})"))
-        text = f"Given {row.given}, likely {row.likely}; label issue {row.score:.2f}."
+        text = f"Given {row.given}, likely {row.likely}; the label is wrong with a probability of {row.score:.2f}."
+        if row.near_duplicate: text = f"Labelled two ways: {row.image} is {row.given}, {row.near_duplicate}, very like it, is {row.likely}."
         sections.append(dict(heading=row.image, text=text, tiles=tiles))
     return sections
 
@@ -196,7 +199,7 @@ def _page(
     strategies = [_strategy_section(a, row) for row in a.strategies.to_dict("records")]
     features = [_atlas_section(a, row) for row in a.atlas.to_dict("records")]
     parts = [_part("Artefacts", artefacts, NO_ARTEFACT),
-             _part("Label issues", _label_sections(a), "No label is contradicted with confidence."),
+             _part("Label issues", _label_sections(a), " ".join([*a.judged.summary(), "No label is listed."])),
              _part("Near duplicates: copies or very alike", plain("near duplicates"), "No near duplicates."),
              _part("Outliers", plain("outliers"), "No outliers."),
              _part("Clusters of explanations", strategies, "No predictions."),

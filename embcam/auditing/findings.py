@@ -18,7 +18,7 @@ from fastcore.basics import patch
 
 from .artefacts import Artefact, find_artefacts, measure_artefact, pixel_stack
 from .atlas import Explained, atlas_table, audit_explainer, explain_all, strategy_table, strongest_images
-from .label_issues import judge_labels, why_unjudged
+from .label_issues import LabelIssues, find_label_issues, why_unjudged
 from .near_duplicates import find_near_duplicates, group_near_duplicates, training_images
 from .outliers import find_outliers
 from ..files import MARK, begin_folder
@@ -108,7 +108,8 @@ class Audit:
     atlas: pd.DataFrame  # feature, name, among_top, "for <class>"
     strategies: pd.DataFrame  # class, strategy, images, error_rate, on_mask, features
     artefacts: pd.DataFrame  # class, images, box, features, auc_with, auc_without
-    label_issues: pd.DataFrame  # image, given, likely, score
+    judged: LabelIssues  # How many labels are probably wrong, and how far they can be judged
+    label_issues: pd.DataFrame  # image, given, likely, score, near_duplicate (a name, where the same image is labelled two ways)
     near_duplicates: pd.DataFrame  # images, clearness, mirrored, across_split
     outliers: pd.DataFrame  # image, distance
     table: pd.DataFrame  # A row per image: image, class, predicted, score, strategy, trained_on, group, label_issue, distance
@@ -121,12 +122,19 @@ class Audit:
 NO_ARTEFACT = "No artefact: nothing that one class shows at one place, nearly the same in many images, and that its maps lean on."
 
 
-def _label_issues_line(issues: pd.DataFrame) -> str:
-    "How many labels are contradicted, and which first."
-    if issues.empty: return "No label is contradicted with confidence."
-    first = issues.iloc[0]
-    number = "1 label is" if len(issues) == 1 else f"{len(issues)} labels are"
-    return f"{number} contradicted with confidence, first {first['image']}: given {first['given']}, likely {first['likely']}."
+def _label_issues_lines(issues: pd.DataFrame) -> list[str]:
+    "How many images are labelled two ways, how many labels are probably wrong, and which first."
+    two_ways = issues["near_duplicate"].notna()
+    pairs, doubted = issues[two_ways], issues[~two_ways]
+    lines = []
+    if len(pairs):
+        first = pairs.iloc[0]
+        lines.append(f"The same image, or a very similar one, labelled two ways: {len(pairs)}, first {first['image']} ({first['given']}) "
+                     f"and {first['near_duplicate']} ({first['likely']}).")
+    if doubted.empty: return [*lines, "No label is more probably wrong than right."]
+    first = doubted.iloc[0]
+    number = "1 label is" if len(doubted) == 1 else f"{len(doubted)} labels are"
+    return [*lines, f"{number} more probably wrong than right, first {first['image']}: given {first['given']}, likely {first['likely']}."]
 
 
 def _near_duplicates_line(pairs: pd.DataFrame) -> str:
@@ -149,7 +157,8 @@ def summary(self: Audit) -> list[str]:
     classes = len(np.unique(self.explained.predicted))
     lines = [f"{len(self.images)} images, {classes} predicted classes, {len(self.strategies)} strategies."]
     lines += [f"{artefact!r}." for artefact in self.artefacts_found] or [NO_ARTEFACT]
-    found = [_label_issues_line(self.label_issues), _near_duplicates_line(self.near_duplicates), _outliers_line(self.outliers)]
+    labels = [*self.judged.summary(), *_label_issues_lines(self.label_issues)]
+    found = [*labels, _near_duplicates_line(self.near_duplicates), _outliers_line(self.outliers)]
     return [*lines, *found, *self.notes]
 
 # %% ../../nbs/7_auditing/06_findings.ipynb #3a243973
@@ -163,6 +172,13 @@ def _by_position(frame: pd.DataFrame, column: str, n: int) -> np.ndarray:  # (n,
     values = np.full(n, np.nan)
     values[frame["position"].to_numpy(int)] = frame[column].to_numpy(float)
     return values
+
+# %% ../../nbs/7_auditing/06_findings.ipynb #985f597c
+def _named_label_issues(judged: LabelIssues, names: list[str]) -> pd.DataFrame:
+    "Label issues with names of images; of near duplicates labelled two ways, the other one's, too."
+    frame = _named(judged.listed, names)
+    other = [names[i] if i >= 0 else None for i in frame["near_duplicate"]]
+    return frame.assign(near_duplicate=pd.Series(other, dtype=object))[["image", "given", "likely", "score", "near_duplicate"]]
 
 # %% ../../nbs/7_auditing/06_findings.ipynb #bcd9f171
 def audit(
@@ -180,18 +196,19 @@ def audit(
     seen = training_images(classifier, images, E)
     pairs = find_near_duplicates(E, images.images, progress=progress, bits=images.bits)
     groups = group_near_duplicates(pairs, len(images))
-    artefacts = _measured_artefacts(explained, classifier, images, groups, seed, progress)
-    issues = judge_labels(classifier, E, images.labels, groups, seed, progress)
+    together = groups if images.groups is None else np.unique(images.groups, return_inverse=True)[1]
+    artefacts = _measured_artefacts(explained, classifier, images, together, seed, progress)
+    judged = find_label_issues(E, images.labels, together, pairs, seed, progress)
     distances = find_outliers(E, groups)
     strategies, numbers = strategy_table(explained, classifier, images.labels, images.masks, seed)
     table = pd.DataFrame({"image": names, "class": images.labels, "predicted": explained.predicted, "score": explained.scores,
                           "strategy": numbers, "trained_on": seen, "group": groups})
-    table["label_issue"] = _by_position(issues, "score", len(images))
+    table["label_issue"] = _by_position(judged.table, "score", len(images))
     table["distance"] = _by_position(distances, "distance", len(images))
     return Audit(
         classifier, images, explained, artefacts_found=artefacts, atlas=atlas_table(explained, classifier), strategies=strategies,
         artefacts=_named_artefacts(artefacts, images), near_duplicates=_named_near_duplicates(pairs, names, seen),
-        label_issues=_named(issues[issues["is_label_issue"]], names)[["image", "given", "likely", "score"]],
+        judged=judged, label_issues=_named_label_issues(judged, names),
         outliers=_named(distances[distances["is_outlier"]], names)[["image", "distance"]],
         table=table, notes=_notes(classifier, images, seen))
 

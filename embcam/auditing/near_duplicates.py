@@ -8,6 +8,7 @@ __all__ = ['CLEAR', 'ABOVE_DECOYS', 'AGREES', 'clearness', 'agreement', 'find_ne
 
 # %% ../../nbs/7_auditing/01_near_duplicates.ipynb #8670840d
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from sklearn.neighbors import NearestNeighbors
 from tqdm.auto import tqdm
 
 from ..images import ImageSet, open_image
+from ..images.pixels import pixel_hashes
 from ..model import EmbeddingClassifier
 
 # %% ../../nbs/7_auditing/01_near_duplicates.ipynb #1ab48e1c
@@ -355,6 +357,18 @@ def grouped_by_near_duplicates(
     first = np.unique(groups, return_index=True)[1]
     return images.grouped([images.names[i] for i in first[groups]])
 
+# %% ../../nbs/7_auditing/01_near_duplicates.ipynb #1178266e
+def _once_each(classifier: EmbeddingClassifier, images: ImageSet) -> np.ndarray:  # bool (n,)
+    "Images whose pixels the classifier was fitted on, as many of equal ones as it had; those whose names it remembers first."
+    left = Counter(map(bytes, classifier.hashes_))
+    hashes = pixel_hashes(images.images, classifier.backbone.bits)
+    named = np.isin(images.names, classifier.names_ or [])
+    trained = np.zeros(len(images), bool)
+    for i in np.argsort(~named, kind="stable"):
+        trained[i] = left[hashes[i]] > 0
+        left[hashes[i]] -= 1
+    return trained
+
 # %% ../../nbs/7_auditing/01_near_duplicates.ipynb #af83e8e0
 def training_images(
     classifier: EmbeddingClassifier,
@@ -362,8 +376,9 @@ def training_images(
     embeddings: np.ndarray,  # Of them, (n, D)
 ) -> np.ndarray:  # bool (n,)
     "Which images the classifier was fitted on."
+    if classifier.hashes_ is not None: return _once_each(classifier, images)
     known = classifier.knows(images)
-    if classifier.hashes_ is not None or known.any(): return known
+    if known.any(): return known
     equal = 1e-3*np.linalg.norm(classifier.background_, axis=1).mean()  # an image alone and in a batch differ by rounding
     candidates = NearestNeighbors(radius=equal).fit(classifier.background_).radius_neighbors(embeddings, return_distance=False)
     trained = np.zeros(len(images), bool)
