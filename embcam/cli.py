@@ -305,7 +305,9 @@ def _choose_classifier(
     choice = classifier.choice_
     if choice.note: print(choice.note)
     if not len(choice.table): return classifier
-    print(f"cross-validation on the training part:\n{choice.table.to_string(float_format='{:.3f}'.format)}")
+    seconds = choice.table["seconds"].sum()
+    print(f"cross-validation on the training part, {seconds:.0f} s:")
+    print(choice.table.drop(columns="seconds").to_string(float_format="{:.3f}".format))
     if len(choice.table) > 1: print(f"head: {choice.name}, the first whose log loss and AUC are within one standard error of the best")
     if choice.name == "forest": print("A forest's scores are the votes of its trees, not calibrated.")
     return classifier
