@@ -79,7 +79,8 @@ def measure(name, E, labels, groups, share, seed):
     seconds = process_time() - start
     ranking, listed = found.table["position"].to_numpy(int), found.listed["position"].to_numpy(int)
     codes = np.unique(given, return_inverse=True)[1]
-    p = np.mean([_fit_noise(margins, codes).probabilities for margins in _rounds(np.asarray(E, float), codes, groups, 10*seed, False)], axis=0)
+    rounds = _rounds(np.asarray(E, float), codes, groups, 10*seed, False)
+    p = np.mean([_fit_noise(margins, codes).probabilities for margins in rounds], axis=0)
     row = dict(data=name, images=len(labels), seed=seed, planted=len(wrong), right=found.accuracy, findable=found.findable,
                expected=found.expected, confident_joint=joint(p, codes), listed=len(listed), precision=share_right(listed, hit),
                precision_at_expected=share_right(ranking[:round(found.expected)], hit), ap_listed=rank_precision(listed, hit),
