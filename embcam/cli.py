@@ -570,6 +570,25 @@ def _write_coco(file: str, places: dict, classes: list) -> None:
         if pixels is not None and pixels.any(): met.append(boxes_on_mask(boxes, pixels))
     if met: print("on {} masks: IoU {:.3f}, recall {:.3f} (means)".format(len(met), *np.mean(met, axis=0)))
 
+# %% ../nbs/cli.ipynb #b94daac0
+def _marked(
+    entries: list,  # From `index_entry`
+    labels: dict,  # {name: class folder or None}
+    known: dict,  # {name: whether the classifier was trained on it}
+) -> tuple[list, str]:  # The same with marks: wrong predictions first, the surest ahead; then the others, the least sure ahead
+    "Mark wrong predictions and training images, and say in a sentence how many there are."
+    marked = []
+    for entry in entries:
+        label = labels[entry["name"]]
+        wrong = label is not None and label != entry["prediction"]
+        marks = [f"wrong: its folder is {label}"]*wrong + ["training image"]*known[entry["name"]]
+        marked.append((not wrong, -entry["score"] if wrong else entry["score"], entry | dict(marks=marks)))
+    wrong, seen = sum(not right for right, *_ in marked), sum(known.values())
+    named = sum(label is not None for label in labels.values())
+    said = [f"{wrong} of {named} predictions differ from the image's folder; they come first."]*bool(named)
+    if seen: said.append(f"{seen} of {len(known)} images are training images: the model is surer of them than of new ones.")
+    return [entry for *_, entry in sorted(marked, key=lambda one: one[:2])], " ".join(said)
+
 # %% ../nbs/cli.ipynb #b6a3e0d0
 def _explain_to_pages(args: argparse.Namespace, explainer: "Explainer", images: dict, question: dict) -> None:
     "A page for each image, an index, and boxes if they are asked for."
@@ -584,7 +603,11 @@ def _explain_to_pages(args: argparse.Namespace, explainer: "Explainer", images: 
             from embcam.scale import explain_to_pages
             entries = explain_to_pages(dict(zip(_own_folders(images), images.values())), out, explainer, question, **engine)
         else: entries = _save_explanations(out, explainer, images, places, **question)
-        page = index_page(f"{len(entries)} images explained: {explainer.builder.name}, {explainer.method}", entries)
+        own = dict(zip(_own_folders(images), images.values()))
+        known = dict(zip(own, explainer.classifier.knows(list(own.values())).tolist()))
+        entries, said = _marked(entries, _folder_labels(explainer.classifier, own), known)
+        if said: print(said)
+        page = index_page(f"{len(entries)} images explained: {explainer.builder.name}, {explainer.method}", entries, f"<p>{said}</p>")
         (out/"index.html").write_text(page, encoding="utf-8")
     if args.coco: _write_coco(args.coco, places, explainer.classifier.classes_.tolist())
     print(f"open {args.out}/index.html")

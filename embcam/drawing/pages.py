@@ -131,11 +131,11 @@ def explanation_page(
 # %% ../../nbs/2_drawing/02_pages.ipynb #e032c8f5
 def index_page(
     title: str,  # Of the page
-    entries: Sequence[Mapping],  # Dicts: caption, link, image (h, w, 3) uint8
+    entries: Sequence[Mapping],  # Dicts: caption, link, image (h, w, 3) uint8 and, where there are any, marks: words below the image
     before: str = "",  # HTML above the images
 ) -> str:  # A self-contained page
     "A page with a thumbnail of each explanation, linked to its page."
-    tiles = [(entry["link"], _image_tag(thumbnail(entry["image"]), entry["caption"])) for entry in entries]
+    tiles = [(entry["link"], _image_tag(thumbnail(entry["image"]), entry["caption"]), entry.get("marks", ())) for entry in entries]
     return _templates().get_template("index.html").render(title=title, entries=tiles, before=Markup(before))
 
 # %% ../../nbs/2_drawing/02_pages.ipynb #7a034d53

@@ -123,6 +123,7 @@ def thumbnail(
 def index_entry(
     ex: Explanation,  # That was saved
     folder: Path,  # Where
-) -> dict:  # caption, link and image, for `embcam.drawing.pages.index_page`
+) -> dict:  # caption, link and image, for `embcam.drawing.pages.index_page`; name, prediction and its score
     "What an index shows of an explanation."
-    return dict(caption=f"{ex.name}: {ex.summary}", link=f"{folder.name}/index.html", image=ex.thumbnail())
+    shown = dict(caption=f"{ex.name}: {ex.summary}", link=f"{folder.name}/index.html", image=ex.thumbnail())
+    return shown | dict(name=ex.name, prediction=str(ex.prediction), score=float(ex.predicted.score))
