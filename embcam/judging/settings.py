@@ -38,7 +38,7 @@ class SettingsGrid:
         self,
         explainer: Explainer,  # Its classifier, ranking and seed are used
         targets: Sequence = ("signed", "TOZ", "TZZ", "TRR"),  # As for an Explainer
-        tops: Sequence[int | None] = (1, 3, 5, 7, 13, None),  # Numbers of top features; None: all K
+        tops: Sequence[int | None] = (1, 3, 5, 7, 13, None),  # Numbers of top features; None, and more than there are: all K
         methods: Sequence[str] = GRADIENT_METHODS,  # In GRADIENT_METHODS
     ):
         if unknown := [method for method in methods if method not in GRADIENT_METHODS]:
@@ -47,7 +47,7 @@ class SettingsGrid:
         self.classifier = explainer.classifier
         self.methods = tuple(methods)
         k = len(self.classifier.selected_)
-        counts = [(k, "K") if top is None else (top, str(top)) for top in dict.fromkeys(tops) if top is None or top < k]
+        counts = dict.fromkeys((k, "K") if top is None or top >= k else (top, str(top)) for top in tops)
         self.settings = [_Setting(as_builder(target), *count) for target in targets for count in counts]
 
     def __call__(
