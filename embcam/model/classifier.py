@@ -26,7 +26,6 @@ from .model_files import ModelError, damage_named, read_model, write_model
 from .tables import EmbeddingTable, check_pieces, fit_pieces, is_table, load_table
 from ..network import Backbone, WeightsError
 from ..ranking import Head, Ranking, select_features
-from ..ranking.head import seeded
 from ..ranking.selection import feature_count
 
 # %% ../../nbs/4_model/07_classifier.ipynb #58037359
@@ -270,9 +269,9 @@ def _fit_table(
     seed = classifier.random_state
     E, labels = rows.sample(background, seed)
     selection = select_features(E, labels, feature_count(classifier.n_features, len(rows), rows.n_features), seed)
-    estimator = fit_pieces(seeded(classifier.estimator, seed), rows, selection.features, epochs, piece, seed)
-    return _adopt(classifier, estimator, selection, E, labels, classes=np.unique(rows.labels))
-
+    classes = np.unique(rows.labels)
+    estimator = fit_pieces(unfitted(classifier.estimator, classes, seed), rows, selection.features, epochs, piece, seed)
+    return _adopt(classifier, estimator, selection, E, labels, classes=classes)
 
 # %% ../../nbs/4_model/07_classifier.ipynb #0f1f686c
 @patch

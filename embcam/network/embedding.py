@@ -323,7 +323,7 @@ def embed_inputs(
 def embed(
     self: Backbone,
     images: ImageSet | Sequence,  # Or a list of paths, arrays or PIL images; one image alone counts as a list of one
-    batch_size: int = 32,  # Images in one forward pass
+    batch_size: int = 32,  # Images in one forward pass; another number, as another number of threads, may change the last bits
     progress: bool = True,  # Show a progress bar
 ) -> np.ndarray:  # Embeddings, (n, D) float32
     "Embed many images, a bounded number of them in memory. What the cache knows is not computed again."
