@@ -243,7 +243,7 @@ def with_network(
     "The same with another network, and no cache."
     return self._altered(network=network, weights=weights, weights_hash=weights_hash(network), cache=None)
 
-
+# %% ../../nbs/2_network/08_embedding.ipynb #fcbb4acb
 @patch
 def reading(
     self: Backbone,
