@@ -49,6 +49,9 @@ _TRUST = _flag("--trust", str, "a type of another library that the model may hol
 _DATA = _flag("folder", str, "FOLDER/<class>/*, or FOLDER/images/<class>/* beside FOLDER/masks/<class>/*", metavar="FOLDER")
 _OUT = _flag("--out", str, "folder to make", required=True, metavar="DIR")
 _OUT_AGAIN = _flag("--out", str, "folder to make, or to go on with", required=True, metavar="DIR")
+_GROUPS = _flag("--groups", str, "what belongs together and is never on both sides: a pattern for the image's name, such as "
+                "'(?P<group>part[0-9]+)', a number of folders below the class folder, a CSV with the columns image and group, or 'twins': "
+                "near duplicates")
 _NETWORK = [
     _flag("--backbone", str, "efficientnet_lite0, torchvision's name of a network, or timm/ and timm's", default="efficientnet_lite0"),
     _flag("--pooled", str, "what makes the embedding: 'stages', 'last', or names of layers with commas", default="stages"),
@@ -74,8 +77,7 @@ _FIT = [
     _flag("--out", str, "folder to make", required=True, metavar="MODEL"),
     _flag("--head", str, "ridge, logistic, lda, svm, forest, auto: the best of them, or linear: without the forest", default="auto"),
     _flag("--n-features", str, "'sqrt', 'all', a count or a share (default: as the head is made for)"),
-    _flag("--groups", str, "what belongs together and is never on both sides: a pattern such as '(?P<group>part[0-9]+)' for the image's "
-          "name, a number of folders below the class folder, a CSV with the columns image and group, or 'twins': near duplicates"),
+    _GROUPS,
     _flag("--cache", str, "keep embeddings here, so that a second fit is instant", metavar="DIR"),
     *_NETWORK]
 _EXPLAIN = [
@@ -104,7 +106,7 @@ _EVALUATE = [
           nargs="+", metavar="NAME"),
     _flag("--all", bool, "images that the model was fitted on, too; they flatter the prediction"),
     _flag("--costly", bool, "also baselines that need hundreds of passes for a map: occlusion, LIME on superpixels, RISE, RELAX")]
-_AUDIT = [_MODEL, _TRUST, _SEED, _SKIP, _DATA, _OUT_AGAIN]
+_AUDIT = [_MODEL, _TRUST, _SEED, _SKIP, _DATA, _GROUPS, _OUT_AGAIN]
 _PREDICT = [
     _MODEL, _TRUST, _SKIP,
     _flag("folder", str, "images, in subfolders or not", metavar="FOLDER"),
@@ -777,7 +779,7 @@ def audit(args: argparse.Namespace) -> None:
         raise FileExistsError(f"{args.out} holds an audit: choose another name, or pass --force.")
     _check_output(args.out, True, "audit", args.model, args.folder)  # one that is begun goes on
     from embcam.auditing import audit as audit_images
-    images = _load_images(args.folder, args.skip_broken)
+    images = _load_images(args.folder, args.skip_broken, groups=None if args.groups == "twins" else args.groups)
     found = audit_images(_load_model(args), images, args.out, args.seed)
     print(found)
     print(f"open {found.save(args.out, True, args.model, args.folder)}/index.html")

@@ -127,10 +127,12 @@ def test_groups_and_near_duplicates_in_fit(home, capfd, tmp_path):
     assert cli.main([*words, "forest", "--out", str(tmp_path/"n"), "--groups", str(tmp_path/"groups.csv")]) == 0
     text = capfd.readouterr().out
     assert "share a group with training images" in text and "near duplicate" not in text
+    assert cli.main(["audit", str(home/"model"), str(home/"photos"), "--out", str(tmp_path/"a"), "--groups", "twins"]) == 0
+    assert "in no folder of level 1" in error_of(home, capfd, ["audit", "~/model", "~/photos", "--out", str(tmp_path/"b"), "--groups", "1"])
 
 
 def test_explain_marks_training_images_and_wrong_predictions(home, capfd, tmp_path):
-    "Wrong predictions come first, the surest ahead; copies of training images under other names are known; no marks where nothing is known."
+    "Wrong predictions come first, the surest ahead; copies of training images under other names are known."
     photos = load_folder(home/"photos", progress=False)
     classifier = EmbeddingClassifier.load(home/"model")
     for i, (image, label) in enumerate(zip(photos.images, photos.labels)):
