@@ -42,6 +42,13 @@ def test_no_import_of_embcam_hides_in_a_function(room):
     assert not inside, f"{room}: {ast.unparse(inside[0])}"
 
 
+@pytest.mark.parametrize("room", ROOMS, ids=str)
+def test_what_rooms_share_has_no_underscore(room):
+    tree = ast.parse((PACKAGE/room).read_text(encoding="utf-8"))
+    private = [alias.name for _, node in imported(tree, room) for alias in node.names if alias.name.startswith("_") and alias.name != "__version__"]
+    assert not private, f"{room} imports {private[0]}"
+
+
 @pytest.mark.parametrize("street", FACES)
 def test_faces_hold_what_exists(street):
     face = import_module(f"embcam.{street}")

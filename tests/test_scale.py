@@ -209,7 +209,7 @@ def test_an_interrupted_run_is_the_same_in_the_end(photos, tmp_path, backbone, m
         calls.append(1)
         if len(calls) == 4: raise Stop
         write(*arguments)
-    monkeypatch.setattr(scale, "_write_part", failing)
+    monkeypatch.setattr(scale, "write_part", failing)
     with pytest.raises(Stop): embed(photos, tmp_path/"out", backbone)
     assert len(rows(tmp_path/"out")) == 24
     assert embed(photos, tmp_path/"out", backbone).before == 24

@@ -22,8 +22,8 @@ from ..files import atomic_file
 from ..images import encode_image, open_image, resize, thumbnail
 from ..model.tables import need_extra
 from ..network import Backbone
-from .embed_table import _do_all, _settings_of, _unreadable
-from .parts import Ledger, _PartWriter, _as_part, _check_engine, _write_part, open_run, run_parts
+from .embed_table import do_all, settings_of, unreadable_reason
+from .parts import Ledger, PartWriter, as_part, check_engine, write_part, open_run, run_parts
 
 # %% ../../nbs/6_scale/03_explain_table.ipynb #3a08a90a
 def _png(relevance: np.ndarray) -> bytes:
@@ -47,7 +47,7 @@ def _explained(ex: Explanation, side: int) -> tuple[dict, str]:
 
 # %% ../../nbs/6_scale/03_explain_table.ipynb #8924c811
 @dataclass(frozen=True, eq=False)
-class ExplainPart(_PartWriter):
+class ExplainPart(PartWriter):
     "Explains the images of a part; their pages are written, too."
     explainer: Explainer  # Explains
     asked: dict = field(default_factory=dict)  # label and versus
@@ -60,7 +60,7 @@ class ExplainPart(_PartWriter):
         "Rows and pages, and for each file a reason, or None if it can be read."
         rows, pages, reasons = [], {}, []
         for file in part.to_pylist():
-            reasons.append(_unreadable(self.backbone, file["path"]))
+            reasons.append(unreadable_reason(self.backbone, file["path"]))
             if reasons[-1]: continue
             row, pages[file["sha256"]] = _explained(self.explainer(file["path"], name=file["image"], **self.asked), self.side)
             rows.append({name: file[name] for name in ("image", "label", "sha256")} | row)
@@ -89,7 +89,7 @@ def _write_explained(work: ExplainPart, part, rows: list, pages: dict) -> None:
     name = f"pages-{hashlib.sha256(''.join(pages).encode()).hexdigest()[:16]}.js"
     with atomic_file(work.folder.parent/"pages"/name) as temporary: temporary.write_text(f"pages({json.dumps(pages)})", encoding="utf-8")
     table = need_extra("pyarrow", "scale").Table.from_pylist([row | dict(pages=name) for row in rows], _explained_schema(rows[0]))
-    _write_part(work.folder, part, table, work.settings)
+    write_part(work.folder, part, table, work.settings)
 
 # %% ../../nbs/6_scale/03_explain_table.ipynb #e10b2c17
 def _write_index(out: Path, title: str) -> None:
@@ -116,12 +116,12 @@ def explain_files(
     **engine,  # engine, workers and address, as for `run_parts`
 ) -> Ledger:  # What became of each image
     "Explain images into `out/explanations.parquet`, with `out/index.html` to look at them; goes on like `embed_folder`."
-    _check_engine(engine.get("engine", "local"), engine.get("workers"), engine.get("address"))
+    check_engine(engine.get("engine", "local"), engine.get("workers"), engine.get("address"))
     c, asked = explainer.classifier, dict(label=label, versus=versus)
     how = {name: str(getattr(explainer, name)) for name in ("target", "ranking", "top", "method", "random_state", "samples", "limits")}
-    settings = dict(rows="explanations") | _settings_of(c.backbone, c.head_) | how | {name: str(value) for name, value in asked.items()}
+    settings = dict(rows="explanations") | settings_of(c.backbone, c.head_) | how | {name: str(value) for name, value in asked.items()}
     work = ExplainPart(open_run(out, settings, force), settings, explainer, asked)
-    ledger = _do_all(work, files, part_size, "explaining" if progress else None, **engine)
+    ledger = do_all(work, files, part_size, "explaining" if progress else None, **engine)
     _write_index(Path(out), f"{ledger.before + ledger.now:,} images explained: {explainer.builder.name}, {explainer.method}")
     return ledger
 
@@ -154,6 +154,6 @@ def explain_to_pages(
     **engine,  # engine, workers and address, as for `run_parts`
 ) -> list[dict]:  # Caption, link and image (h, w, 3) of each, for `report.index_page`
     "A folder for each image, by an engine."
-    parts = (_as_part([(name, str(path), None, None)]) for name, path in images.items())
+    parts = (as_part([(name, str(path), None, None)]) for name, path in images.items())
     entries = [entry for answer in run_parts(PagePart(out, explainer, asked), parts, **engine) for entry in answer.to_pylist()]
     return [entry | dict(image=open_image(entry["image"])) for entry in sorted(entries, key=lambda entry: entry["link"])]
