@@ -58,6 +58,7 @@ def netpbm(kind, values, white): return f"{kind} {values.shape[1]} {values.shape
 
 
 opaque = np.full_like(GREY, 65535)
+unfilled = Image.fromarray(np.dstack([SEEN_COLOUR, np.zeros_like(SEEN)]).astype(np.uint8), "RGBA")
 ODD = {  # what people's cameras write -> what a person sees
     "TIFF, 12 bits in 16": (tiff(GREY), SEEN),
     "TIFF, big endian": (tiff(GREY, byteorder=">"), SEEN),
@@ -81,6 +82,13 @@ ODD = {  # what people's cameras write -> what a person sees
     "TIFF, colour, plane by plane": (tiff(COLOUR.transpose(2, 0, 1), photometric="rgb", planarconfig="separate"), SEEN_COLOUR),
     "TIFF, colour, deflate": (tiff(COLOUR, photometric="rgb", compression="zlib", predictor=True), SEEN_COLOUR),
     "TIFF, colour and alpha": (tiff(np.dstack([COLOUR, opaque]), photometric="rgb", extrasamples=["unassalpha"]), SEEN_COLOUR),
+    "TIFF, near infrared": (tiff(np.dstack([COLOUR, GREY//9]), photometric="rgb", extrasamples=["unspecified"]), SEEN_COLOUR),
+    "TIFF, four bands, plane by plane": (tiff(np.dstack([COLOUR, GREY//9]).transpose(2, 0, 1), photometric="rgb", planarconfig="separate",
+                                              extrasamples=["unspecified"]), SEEN_COLOUR),
+    "TIFF, five bands": (tiff(np.dstack([COLOUR, GREY, GREY]), photometric="rgb"), SEEN_COLOUR),
+    "TIFF, 8 bits, a fourth band": (tiff(np.dstack([SEEN_COLOUR, SEEN//9]), photometric="rgb", extrasamples=["unspecified"]), SEEN_COLOUR),
+    "BMP, 8 bits, alpha that nobody filled": (saved(unfilled, "BMP"), SEEN_COLOUR),
+    "TGA, 8 bits, alpha that nobody filled": (saved(unfilled, "TGA"), SEEN_COLOUR),
     "TIFF, deflate": (tiff(GREY, compression="zlib", predictor=True), SEEN),
     "TIFF, LZW": (saved(Image.fromarray(GREY), "TIFF", compression="tiff_lzw"), SEEN),
     "TIFF, packbits": (saved(Image.fromarray(GREY), "TIFF", compression="packbits"), SEEN),
@@ -135,6 +143,8 @@ def test_alpha_of_known_bits():
 
 
 nan = np.full((4, 4), np.nan)
+noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (120, 160, 3), np.uint8))
+jpeg, waves = saved(noise, "JPEG", quality=90), saved(noise, "JPEG", quality=90, progressive=True)
 BAD = {  # what is no image -> what the error says
     "negative": (np.array([[-1, 5]]), "go from -1 to 5, and no image has any below zero. Add one offset"),
     "negative floats": (np.array([[-.5, .5]]), "from -0.5 to 0.5, and no image"),
@@ -155,6 +165,11 @@ BAD = {  # what is no image -> what the error says
     "letter": (b"Dear Sir or Madam", "no image"),
     "HEIC": (b"\0\0\0\x18ftypheic" + bytes(40), 'pip install "embcam[heic]"' if not find_spec("pillow_heif") else "HEI"),
     "cut PNG, 16 bits in colour": (png16(COLOUR, 2)[:-400], ""),
+    "bands of no said colour": (tiff(np.dstack([COLOUR, GREY]), photometric="minisblack", planarconfig="contig"),
+                                "its 4 bands are not said to be colours. Choose those to be seen"),
+    "JPEG, second half zeros": (jpeg[:len(jpeg)//2] + bytes(len(jpeg) - len(jpeg)//2), "the end of the picture is lost"),
+    "JPEG, a sector of zeros": (jpeg[:9000] + bytes(1024) + jpeg[10024:], "a part of the picture is lost"),
+    "progressive JPEG, second half zeros": (waves[:len(waves)//2] + bytes(len(waves) - len(waves)//2), "the end of the picture is lost"),
     "cut TIFF": (tiff(GREY)[:200], ""),
     "TIFF without pages": (b"II*\0\x08\0\0\0", "no image"),
     "None": (None, "no image")}
@@ -168,6 +183,48 @@ def test_bad_images_are_one_error(name, capfd):
         open_image(source)
     assert says in str(caught.value) and "\n" not in str(caught.value)
     assert "tifffile" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("options", [{}, dict(optimize=True), dict(progressive=True), dict(quality=20, optimize=True)], ids=str)
+def test_a_flat_jpeg_has_lost_nothing(options):
+    for im in Image.new("L", (2000, 2000), "white"), Image.new("RGB", (2000, 2000)):
+        data = saved(im, "JPEG", **options)
+        assert np.ptp(open_image(data)) == 0 and np.ptp(open_image(data + bytes(4096))) == 0
+
+
+def icc_profile(gamma, primaries):
+    "A display profile: XYZ of red, green and blue, (3, 3), and one gamma."
+    def fixed(values): return b"".join(round(v*65536).to_bytes(4, "big", signed=True) for v in values)
+    def xyz(values): return b"XYZ \0\0\0\0" + fixed(values)
+    curve = b"curv\0\0\0\0\0\0\0\x01" + round(gamma*256).to_bytes(2, "big") + b"\0\0"
+    name = b"desc\0\0\0\0\0\0\0\x05wide\0" + bytes(83)
+    tags = {b"desc": name, b"wtpt": xyz((.9642, 1, .8249)), b"rTRC": curve, b"gTRC": curve, b"bTRC": curve}
+    tags |= {letter + b"XYZ": xyz(column) for letter, column in zip((b"r", b"g", b"b"), primaries)}
+    at, table, body = 128 + 4 + 12*len(tags), len(tags).to_bytes(4, "big"), b""
+    for tag, data in tags.items():
+        table += tag + (at + len(body)).to_bytes(4, "big") + len(data).to_bytes(4, "big")
+        body += data + bytes(-len(data) % 4)
+    head = (at + len(body)).to_bytes(4, "big") + bytes(4) + b"\x02\x10\0\0mntrRGB XYZ " + bytes(12) + b"acsp" + bytes(28)
+    return (head + fixed((.9642, 1, .8249))).ljust(128, b"\0") + table + body
+
+
+ADOBE = icc_profile(2.199, [(.60974, .31111, .01947), (.20528, .62567, .06087), (.14919, .06322, .74457)])
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+def test_colours_of_another_profile_are_shown_as_srgb(kind):
+    grey, green = (120, 120, 120), (0, 200, 0)
+    lossless = dict(lossless=True) if kind == "WEBP" else {}
+    colours = [Image.new("RGB", (8, 8), colour) for colour in (grey, green, (90, 140, 90))]
+    adobe = np.array([open_image(saved(im, kind, icc_profile=ADOBE, **lossless))[4, 4] for im in colours], int)
+    plain = np.array([open_image(saved(im, kind, **lossless))[4, 4] for im in colours], int)
+    assert np.ptp(adobe[0]) <= 1 and abs(adobe[0, 0] - 120) <= 2  # grey stays grey
+    assert (adobe[2] - plain[2])[0] < -20 and (adobe[2] - plain[2])[2] < 0  # less red and blue: a purer green than sRGB's
+    assert plain.tolist() == [[120]*3, [0, 200, 0], [90, 140, 90]]
+    see_through = Image.new("RGBA", (8, 8), (90, 140, 90, 255))
+    if kind == "PNG": assert np.abs(open_image(saved(see_through, kind, icc_profile=ADOBE))[4, 4] - adobe[2]).max() <= 1
+    broken = saved(Image.new("RGB", (8, 8), green), kind, icc_profile=b"no profile"*20, **lossless)
+    assert open_image(broken)[4, 4].tolist() == [0, 200, 0]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -226,7 +283,7 @@ def test_a_folder_beyond_its_bits(tmp_path):
 
 def test_headers_tell_what_is_wide():
     wide = {name: is_wide(source) for name, (source, _) in ODD.items()}
-    assert [name for name, found in wide.items() if not found] == ["TIFF, zero is white, 8 bits", "array, booleans"]
+    assert [name for name, found in wide.items() if not found] == [name for name in ODD if "8 bits" in name or name == "array, booleans"]
     assert not is_wide(SEEN) and not is_wide(saved(Image.fromarray(SEEN), "JPEG")) and not is_wide(Image.fromarray(SEEN))
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 # %% ../../nbs/1_images/01_pixels.ipynb #e512cb59
 class ImageError(ValueError):
@@ -87,11 +87,42 @@ def _upright(im: Image.Image) -> Image.Image:
     try: return ImageOps.exif_transpose(im)
     except (ImportError, OSError, SyntaxError, ValueError, TypeError, KeyError): return im
 
+# %% ../../nbs/1_images/01_pixels.ipynb #a3bf75cd
+_UNFILLED = "BMP", "DIB", "TGA"  # formats whose alpha is all zero where nobody has filled it
+
+
+def _has_alpha(im: Image.Image) -> bool:
+    "Whether a Pillow image, decoded, has a channel that hides pixels."
+    if not im.has_transparency_data: return False
+    if im.format == "TIFF" and im.mode == "RGBA": return not {1, 2}.isdisjoint(im.tag_v2.get(338, ()))  # ExtraSamples
+    return im.format not in _UNFILLED or im.mode != "RGBA" or im.getextrema()[3][1] > 0
+
+
+@lru_cache(maxsize=16)
+def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    "What turns colours of a profile into sRGB; None where they are sRGB, or where the profile does not serve."
+    try:
+        own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "srgb" in ImageCms.getProfileDescription(own).lower(): return None
+        return ImageCms.buildTransform(own, ImageCms.createProfile("sRGB"), mode, "RGBA" if mode == "RGBA" else "RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError): return None
+
+
+def _in_srgb(
+    im: Image.Image,  # Decoded: RGB, RGBA or CMYK
+    profile: bytes | None,  # Embedded ICC profile
+) -> Image.Image:  # RGB, or RGBA
+    "Colours as a browser shows them."
+    transform = _to_srgb(profile, im.mode) if profile else None
+    if transform is not None: return ImageCms.applyTransform(im, transform)
+    return im.convert("RGB") if im.mode == "CMYK" else im
+
 # %% ../../nbs/1_images/01_pixels.ipynb #60b4729b
 def _values(im: Image.Image) -> np.ndarray:  # (h, w), (h, w, 3) or (h, w, 4)
     "The pixel values of a Pillow image."
     im.load()
     tags = getattr(im, "tag_v2", {})
+    hides, profile = _has_alpha(im), im.info.get("icc_profile")
     im = _upright(im)
     signed = tags.get(339, (1,))[0] == 2  # SampleFormat
     if im.mode == "I":  # 32 bits that nearly always hold 16
@@ -99,8 +130,9 @@ def _values(im: Image.Image) -> np.ndarray:  # (h, w), (h, w, 3) or (h, w, 4)
         return wide.astype(np.uint16) if 0 <= wide.min() and wide.max() <= 65535 else wide
     if im.mode == "F" or im.mode.startswith("I;"): return np.asarray(im)
     if im.mode == "L" and signed: return np.asarray(im).view(np.int8)
-    if im.has_transparency_data: return np.asarray(im.convert("RGBA"))
-    return np.asarray(im.convert("L" if im.mode in ("1", "L") else "RGB"))
+    if hides: return np.asarray(_in_srgb(im.convert("RGBA"), profile))
+    if im.mode in ("1", "L"): return np.asarray(im.convert("L"))
+    return np.asarray(_in_srgb(im if im.mode == "CMYK" else im.convert("RGB"), profile))
 
 # %% ../../nbs/1_images/01_pixels.ipynb #8e4e98fd
 def _channel_bits(im: Image.Image, file: Any = None) -> int:  # `file`: what it was opened from
@@ -125,6 +157,22 @@ def _turned(values: np.ndarray, orientation: int) -> np.ndarray:
 _SILENT = logging.NullHandler()  # what is broken is an error here, not a line on the screen
 
 
+def _shown_bands(
+    values: np.ndarray,  # (h, w), or bands last
+    photometric: int,  # What the file says that the first bands are: 0 and 1 grey, 2 RGB
+    extra: Sequence[int],  # What it says of the others: 1 and 2 are alpha
+) -> np.ndarray:  # (h, w), (h, w, 3), or (h, w, 4) with alpha
+    "The bands of a TIFF that a person sees; ImageError where nobody says which these are."
+    if values.ndim != 3 or values.shape[2] == 1: return values
+    colours = 1 if photometric in (0, 1) and len(extra) >= values.shape[2] - 1 else 3
+    alpha = [colours + i for i, kind in enumerate(extra) if kind in (1, 2)][:1]
+    if colours == 3: return values[..., [0, 1, 2, *alpha]]
+    if values.shape[2] > 2 and not alpha:
+        raise ImageError(f"its {values.shape[2]} bands are not said to be colours",
+                         "Choose those to be seen, and pass an array: open_image(bands[..., [0, 1, 2]]).")
+    return np.dstack([values[..., :1]]*3 + [values[..., at:at + 1] for at in alpha]) if alpha else values[..., 0]
+
+
 def _read_tiff(data: bytes, max_pixels: int = MAX_PIXELS) -> _Pixels:
     "The first page of a TIFF file that Pillow does not know, or of which it would keep 8 bits."
     from tifffile import TiffFile, logger
@@ -134,6 +182,7 @@ def _read_tiff(data: bytes, max_pixels: int = MAX_PIXELS) -> _Pixels:
         _check_size(page.imagewidth, page.imagelength, max_pixels)
         values = page.asarray()
         if page.planarconfig == 2 and values.ndim == 3: values = np.moveaxis(values, 0, 2)
+        values = _shown_bands(values, page.photometric, page.extrasamples)
         turned = _turned(values, page.tags.valueof(274, 1))
         return _Pixels(turned, page.bitspersample if page.bitspersample < 16 else 0, page.photometric == 0)
 
@@ -155,6 +204,35 @@ def _read_deep(data: bytes, im: Image.Image) -> np.ndarray:  # (h, w, 3) or (h, 
     rgb = found[..., [2, 1, 0, 3][:found.shape[2]]]
     return rgb if im.format == "TIFF" else _turned(rgb, im.getexif().get(274, 1))
 
+# %% ../../nbs/1_images/01_pixels.ipynb #d4751be5
+_LOST = bytes(512)  # a sector
+
+
+def _check_jpeg(data: bytes) -> None:
+    "ValueError for a JPEG file that has lost a part, which a decoder would fill with grey."
+    at, baseline, zeros_mean_empty = 2, False, False
+    while data[at:at + 1] == b"\xff" and at + 4 <= len(data):
+        marker, length = data[at + 1], int.from_bytes(data[at + 2:at + 4], "big")
+        if marker in (0xC0, 0xC1): baseline = True
+        if marker == 0xC4: zeros_mean_empty |= _has_short_empty(data[at + 4:at + 2 + length])
+        at += 2 + length
+        if marker == 0xDA: break
+    if at < 4: return
+    lost = data.find(_LOST, at)
+    if lost < 0: return
+    end = data.find(b"\xff\xd9", at)
+    if end < 0: raise ValueError("the end of the picture is lost: its file is filled up with zeros")
+    if baseline and not zeros_mean_empty and lost < end: raise ValueError("a part of the picture is lost: its file holds zeros there")
+
+
+def _has_short_empty(tables: bytes) -> bool:
+    "Whether a code table for waves writes \"nothing more in this block\" as one zero."
+    while len(tables) > 17:
+        counts = tables[1:17]
+        if tables[0] >> 4 and counts[0] and tables[17] == 0: return True
+        tables = tables[17 + sum(counts):]
+    return False
+
 # %% ../../nbs/1_images/01_pixels.ipynb #f1808ebc
 def _decode(file: Any, max_pixels: int, least: int | None = None) -> _Pixels:  # `file`: opened for reading, at its start
     "Check the size that the header claims, then decode the first frame; a JPEG at reduced size, if `least` pixels a side will do."
@@ -168,6 +246,9 @@ def _decode(file: Any, max_pixels: int, least: int | None = None) -> _Pixels:  #
         except LookupError: raise error from None  # no page in it
     with im:
         _check_size(im.width, im.height, max_pixels)
+        if im.format in ("JPEG", "MPO"):
+            file.seek(0)
+            _check_jpeg(file.read())
         if least and im.format == "JPEG": im.draft(None, (least, least))
         return _frame(im, file)
 
@@ -175,11 +256,15 @@ def _decode(file: Any, max_pixels: int, least: int | None = None) -> _Pixels:  #
 def _frame(im: Image.Image, file: Any) -> _Pixels:
     "The first frame of an opened file, with all its bits."
     bits = _channel_bits(im, file)
+    if bits > 8 and im.format == "TIFF" and im.tag_v2.get(284) == 2:  # plane by plane, which Pillow reads of 8 bits only
+        file.seek(0)
+        return _read_tiff(file.read())
     args = im.tile[0].args if im.tile else ()
     values = _values(im)  # also where another library reads the file: Pillow finds what is broken
     if bits > 8 and values.dtype == np.uint8 and im.format in ("PNG", "PPM", "TIFF") and im.mode in ("RGB", "RGBA"):
         file.seek(0)
         values = _read_deep(file.read(), im)
+        if values.ndim == 3 and not _has_alpha(im): values = values[..., :3]
     elif im.format == "PPM" and values.dtype == np.uint16 and isinstance(args, tuple):
         values = np.round(values * (args[1] / 65535)).astype(np.uint16)  # Pillow has stretched it
     elif im.format == "JPEG2000" and values.dtype == np.uint16: values = values >> max(16 - bits, 0)  # likewise
