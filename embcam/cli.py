@@ -481,17 +481,23 @@ def _question(args: argparse.Namespace, classifier: "EmbeddingClassifier") -> di
     return dict(label=_parse_class(args.label, classifier), versus=_parse_class(args.versus, classifier))
 
 # %% ../nbs/cli.ipynb #982ec1df
-def _folder_labels(classifier: "EmbeddingClassifier", images: dict) -> dict:
-    "For each image the nearest folder above it that is named as a class, or None."
-    names = set(map(str, classifier.classes_.tolist()))
+def _folder_labels(classifier: "EmbeddingClassifier", images: dict, named: Sequence[str]) -> dict:
+    "For each image the nearest folder that is named as a class, or None: up to the folder that the user named, or a named file's own."
+    from embcam.images.folders import composed
+    names = {composed(str(c)): str(c) for c in classifier.classes_.tolist()}
+    tops = {top if top.is_dir() else top.parent for top in (Path(os.path.abspath(path)) for path in named)}
 
-    def label(path): return next((part for part in reversed(path.absolute().parts[:-1]) if part in names), None)
+    def label(path):
+        path = Path(os.path.abspath(path))
+        top = next(above for above in path.parents if above in tops)
+        folders = [top.name, *path.relative_to(top).parts[:-1]]
+        return next((names[part] for part in map(composed, reversed(folders)) if part in names), None)
     return {name: label(path) for name, path in images.items()}
 
 
-def _wrong_images(classifier: "EmbeddingClassifier", images: dict) -> dict:
+def _wrong_images(classifier: "EmbeddingClassifier", images: dict, named: Sequence[str]) -> dict:
     "Those whose prediction differs from the class folder that they lie in."
-    labels = _folder_labels(classifier, images)
+    labels = _folder_labels(classifier, images, named)
     known = {name: path for name, path in images.items() if labels[name] is not None}
     if not known:
         classes = ", ".join(map(str, classifier.classes_.tolist()))
@@ -547,7 +553,7 @@ def _finish(ledger: "Ledger", out: str) -> None:
 def _explain_to_table(args: argparse.Namespace, explainer: "Explainer", images: dict, question: dict) -> None:
     "A table of explanations, and an index that shows any of them."
     from embcam.scale import explain_files
-    labels = _folder_labels(explainer.classifier, images)
+    labels = _folder_labels(explainer.classifier, images, args.images)
     files = ((name, str(path), labels[name]) for name, path in images.items())
     ledger = explain_files(files, args.out, explainer, **question, force=args.force, **_engine(args))
     _finish(ledger, f"open {args.out}/index.html")
@@ -608,7 +614,7 @@ def _explain_to_pages(args: argparse.Namespace, explainer: "Explainer", images: 
         else: entries = _save_explanations(out, explainer, images, places, **question)
         own = dict(zip(_own_folders(images), images.values()))
         known = dict(zip(own, explainer.classifier.knows(list(own.values())).tolist()))
-        entries, said = _marked(entries, _folder_labels(explainer.classifier, own), known)
+        entries, said = _marked(entries, _folder_labels(explainer.classifier, own, args.images), known)
         if said: print(said)
         page = index_page(f"{len(entries)} images explained: {explainer.builder.name}, {explainer.method}", entries, f"<p>{said}</p>")
         (out/"index.html").write_text(page, encoding="utf-8")
@@ -624,7 +630,7 @@ def explain(args: argparse.Namespace) -> None:
     images, classifier = _find_images(args.images), _load_model(args)
     if args.only_wrong or not args.no_pages: images = _readable_images(images, args.skip_broken, classifier.backbone.bits)
     explainer, question = _explainer_from_args(args, classifier), _question(args, classifier)
-    if args.only_wrong: images = _wrong_images(classifier, images)
+    if args.only_wrong: images = _wrong_images(classifier, images, args.images)
     write = _explain_to_table if args.no_pages else _explain_to_pages
     write(args, explainer, images, question)
 

@@ -152,3 +152,17 @@ def test_explain_marks_training_images_and_wrong_predictions(home, capfd, tmp_pa
     assert all("wrong: " in tile for tile in tiles[:wrong]) and not any("wrong: " in tile for tile in tiles[wrong:])
     assert cli.main(["explain", str(home/"model"), str(home/"one/only/a.png"), "--out", str(tmp_path/"one")]) == 0
     assert "differ" not in capfd.readouterr().out
+
+
+def test_labels_come_from_folders_that_were_named(home, tmp_path):
+    "A class name above the named folder labels nothing."
+    classifier = EmbeddingClassifier.load(home/"model")
+    one = classifier.classes_.tolist()[0]
+    for place in f"{one}/new/a.png", f"{one}/new/{one}/b.png":
+        (tmp_path/place).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8)).save(tmp_path/place)
+    folder = tmp_path/one/"new"
+    images = {path.name: path for path in folder.rglob("*.png")}
+    assert cli._folder_labels(classifier, images, [str(folder)]) == {"a.png": None, "b.png": one}
+    assert cli._folder_labels(classifier, images, [str(folder.parent)]) == {"a.png": one, "b.png": one}
+    assert cli._folder_labels(classifier, {"b.png": folder/one/"b.png"}, [str(folder/one/"b.png")]) == {"b.png": one}

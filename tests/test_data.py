@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from tifffile import imwrite
 
 from embcam import Backbone, EmbeddingClassifier, load_folder
-from embcam.images import ImageError, ImageSet, open_image, open_mask
+from embcam.images import ImageError, ImageSet, list_images, open_image, open_mask
 from embcam.images.folders import image_files
 from embcam.images.pixels import _turned, bits_in_use, is_wide, pixel_hashes
 from embcam.images.sets import group_copies
@@ -545,3 +545,24 @@ def test_what_names_no_groups(tmp_path, groups, message):
     (tmp_path/"a").mkdir()
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path/"a/1.png")
     with pytest.raises((ValueError, OSError), match=message): load_folder(tmp_path, progress=False, groups=groups)
+
+
+def test_what_systems_put_beside_photographs_is_left_out(tmp_path):
+    put(tmp_path, "a/1.png", "b/1.png", "a/@eaDir/1.png/SYNOPHOTO_THUMB_M.png", "@eaDir/a/1.png", "__MACOSX/b/._1.png", "#recycle/a/2.png")
+    images = load_folder(tmp_path, progress=False)
+    assert images.names == ["a/1.png", "b/1.png"] and images.passed_over["made by the system"]
+    assert [(name, label) for name, _, label in list_images(tmp_path)] == [("a/1.png", "a"), ("b/1.png", "b")]
+
+
+def test_a_class_written_in_two_ways_is_one(tmp_path):
+    nfc, nfd = "Kratz\u00e9r", "Kratze\u0301r"
+    put(tmp_path, f"train/{nfc}/1.png", "train/good/1.png", f"test/{nfd}/2.png", "test/good/2.png")
+    images = load_folder(tmp_path, progress=False)
+    assert images.classes == [nfc, "good"] and "fitted on train (2), scored on test (2)" in images.own_split
+
+
+def test_several_split_sets_in_one_folder(tmp_path):
+    things = (f"{thing}/{part}/good/1.png" for thing in ("bottle", "cable") for part in ("train", "test"))
+    put(tmp_path, "cable/ground_truth/bent/1.png", *things)
+    with pytest.raises(ValueError, match="holds 2 data set.* each split on its own: pass one of them, such as .*bottle"):
+        load_folder(tmp_path)
