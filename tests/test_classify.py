@@ -317,6 +317,7 @@ def test_without_hashes_names_decide(backbone, tmp_path):
     clf.hashes_ = None
     loaded = EmbeddingClassifier.load(clf.save(tmp_path/"model"), backbone=backbone)
     assert loaded.hashes_ is None and loaded.knows(images).tolist() == [True]*6 + [False]*6
+    assert loaded.knows([f"any/where/{name}" for name in images.names[4:8]]).tolist() == [True, True, False, False]
     some = np.where(np.arange(12) < 8, images.labels, "-1")
     semi = EmbeddingClassifier(backbone, SelfTrainingClassifier(LogisticRegression()), 8, progress=False).fit(images, some)
     assert semi.knows(images).tolist() == [True]*8 + [False]*4

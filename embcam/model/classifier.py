@@ -140,6 +140,15 @@ def _keep(
     classifier.head_ = Head(estimator, classifier.selected_, background, labels, classifier.classes_)
     return classifier
 
+# %% ../../nbs/4_model/07_classifier.ipynb #0df2c6f6
+def _known_by_name(images, names: set) -> np.ndarray:  # bool (n,)
+    "Which images have one of these names, or lie in a file whose path ends in one."
+    def ends(source):
+        parts = Path(source).parts if isinstance(source, (str, Path)) else ()
+        return {"/".join(parts[i:]) for i in range(len(parts))}
+    sources = image_sources(images)
+    return np.array([name in names or bool(ends(source) & names) for name, source in zip(image_names(images), sources)], bool)
+
 # %% ../../nbs/4_model/07_classifier.ipynb #fc253c6e
 @patch
 def knows(
@@ -148,7 +157,7 @@ def knows(
 ) -> np.ndarray:  # bool (n,)
     "Which images the classifier was fitted on: by their pixels, or by name where it has no hashes; none where it has neither."
     check_is_fitted(self, "estimator_")
-    if self.hashes_ is None: return np.isin(image_names(images), self.names_ or [])
+    if self.hashes_ is None: return _known_by_name(images, set(self.names_ or []))
     seen = set(map(bytes, self.hashes_))
     return np.array([bytes(one) in seen for one in _pixel_hashes(images, self.backbone.bits)], bool)
 
