@@ -116,18 +116,26 @@ def _compared(
            "accuracy": (p.argmax(1) == codes).mean(), "ECE": calibration_error(p, codes), "seconds": perf_counter() - start}
     return row, STRENGTHS.get(name, (None,))[best], tried[best], p
 
-# %% ../../nbs/4_model/05_head_choice.ipynb #eeff5bb0
+# %% ../../nbs/4_model/05_head_choice.ipynb #d30f6285
+def _standard_error(values: np.ndarray) -> float:
+    "Of a mean over folds; NaN is left out."
+    return float(np.nanstd(values, ddof=1)/np.sqrt((~np.isnan(values)).sum()))
+
+
 def _pick(
-    table: pd.DataFrame,  # A row per head, AUC, ± SE and log loss
-    losses: dict,  # {head: log loss of each image, (n,)}
+    told: dict,  # {head: probabilities out of fold, (n, C)}, in the order of preference
+    codes: np.ndarray,  # Positions of the classes, (n,)
     folds: list,
 ) -> str:
     "The first head whose log loss and AUC are within one standard error of the best."
-    best, top = table["log loss"].idxmin(), table["AUC"].idxmax()
-    for name in table.index:
-        gaps = np.array([np.mean(losses[name][test] - losses[best][test]) for _, test in folds])
-        near = gaps.mean() <= gaps.std(ddof=1)/np.sqrt(len(gaps)) + 1e-12
-        if near and table["AUC"][name] >= table["AUC"][top] - table["± SE"][top]: return name
+    losses = {name: np.array([log_losses(p[test], codes[test]).mean() for _, test in folds]) for name, p in told.items()}
+    aucs = {name: np.array([mean_auc(codes[test], p[test]) for _, test in folds]) for name, p in told.items()}
+    best = min(losses, key=lambda name: losses[name].mean())
+    top = max(aucs, key=lambda name: np.nanmean(aucs[name]))
+    for name in told:
+        worse, lower = losses[name] - losses[best], aucs[top] - aucs[name]
+        error = max(_standard_error(aucs[top]), _standard_error(lower))  # of the best one, and of the difference
+        if worse.mean() <= _standard_error(worse) + 1e-12 and np.nanmean(lower) <= error + 1e-12: return name
     return best
 
 # %% ../../nbs/4_model/05_head_choice.ipynb #f1582829
@@ -226,7 +234,7 @@ def choose_head(
     with threadpool_limits(1):  # threads of small matrix products wait for each other longer than they work
         found = _compare(E, codes, folds, seed, read, progress) if folds else {}
         table = pd.DataFrame({name: row for name, (row, *_) in found.items()}).T.rename_axis("head")
-        if folds: name = _pick(table, {each: log_losses(p, codes) for each, (*_, p) in found.items()}, folds)
+        if folds: name = _pick({each: p for each, (*_, p) in found.items()}, codes, folds)
         else:
             name = "forest" if "forest" in heads else heads[0]
             note = _too_few(name, codes, groups, classes, len(heads) > 1)
