@@ -116,7 +116,7 @@ _EMBED = [
     _OUT_AGAIN,
     _flag("--model", str, "folder made by embcam fit: its network embeds, and it predicts", metavar="MODEL"),
     _flag("--part-size", int, "images in a part, all of which a crash can cost", default=256),
-    *_ENGINE, _SEED, _WEIGHTS, *_NETWORK]
+    *_ENGINE, _TRUST, _SEED, _WEIGHTS, *_NETWORK]
 _EXPLORE = [
     _TRUST,
     _flag("model", str, "folder made by embcam fit (default: one for drawn logos)", metavar="MODEL", nargs="?"),
@@ -169,11 +169,22 @@ def _command(function: Callable) -> Callable:
 def _note(message: Warning, *rest, **more) -> None: print(f"note: {message}", file=sys.stderr)
 
 
+def _expand_home(args: argparse.Namespace) -> None:
+    "A shell leaves ~ as it is in --out=~/model."
+    for name in "out", "folder", "model", "images", "cache", "coco", "audit", "weights", "groups":
+        value = getattr(args, name, None)
+        if isinstance(value, str): setattr(args, name, os.path.expanduser(value))
+        elif isinstance(value, list): setattr(args, name, list(map(os.path.expanduser, value)))
+
+
 def main(
     argv: Sequence[str] | None = None,  # Arguments; default those of the process
 ) -> int:  # Exit code
     "Run one command: 0, 2 after one line that says what was wrong, or 3 if images could not be read and the run went on."
     args = parser().parse_args(argv)
+    _expand_home(args)
+    for stream in sys.stdout, sys.stderr:  # a console that cannot write a class name shows a question mark
+        if hasattr(stream, "reconfigure"): stream.reconfigure(errors="replace")
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # tidy up first
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin while they wait would take a core from the others
@@ -433,9 +444,9 @@ def fit(args: argparse.Namespace) -> None:
         warnings.simplefilter("ignore")  # it says the same
         train, test = images.split(test_size=.25, seed=args.seed)
     classifier = _choose_classifier(backbone, train, args.head, _named_number(args.n_features), args.seed)
+    model = classifier.save(args.out, overwrite=args.force)  # before anything that may fail, such as a console
     _print_score(classifier, images, train, test)
     if args.groups is None: _print_twins(classifier, images, train, test)
-    model = classifier.save(args.out, overwrite=args.force)
     print(f"model: {model}")
     _print_next(model, classifier, test)
 
@@ -671,14 +682,13 @@ def predict(args: argparse.Namespace) -> None:
 def embed(args: argparse.Namespace) -> None:
     "embcam embed"
     _check_output(args.out, True, "table of embeddings", args.folder)  # one that is begun goes on
-    from embcam.model import EmbeddingClassifier
     from embcam.scale import embed_folder
     if args.model:
         _check_model(args.model)
         named = [flag for flag, options in (*_NETWORK, _WEIGHTS) if getattr(args, flag[2:]) != options.get("default", False)]
         named = [flag for flag in named if getattr(args, flag[2:]) is not None]
         if named: raise ValueError(f"{named[0]}: --model {args.model} brings its own network; leave one of them out.")
-        model = EmbeddingClassifier.load(args.model)
+        model = _load_model(args)
     else: model = _backbone_from_args(args)
     ledger = embed_folder(args.folder, args.out, model, part_size=args.part_size, force=args.force, **_engine(args))
     _finish(ledger, f"{args.out}/embeddings.parquet")

@@ -1,5 +1,8 @@
 "Commands with wrong input: one line that says what is wrong, exit code 2, and nothing left behind."
 import os
+import shutil
+import subprocess
+import sys
 from unittest.mock import patch
 
 import pytest
@@ -166,3 +169,20 @@ def test_labels_come_from_folders_that_were_named(home, tmp_path):
     assert cli._folder_labels(classifier, images, [str(folder)]) == {"a.png": None, "b.png": one}
     assert cli._folder_labels(classifier, images, [str(folder.parent)]) == {"a.png": one, "b.png": one}
     assert cli._folder_labels(classifier, {"b.png": folder/one/"b.png"}, [str(folder/one/"b.png")]) == {"b.png": one}
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    args = cli.parser().parse_args(["explain", "~/m", "~/a", "b~c", "--out=~/o", "--label", "~x"])
+    cli._expand_home(args)
+    assert (args.model, args.images, args.out, args.label) == (f"{tmp_path}/m", [f"{tmp_path}/a", "b~c"], f"{tmp_path}/o", "~x")
+
+
+def test_a_console_of_few_letters_loses_nothing(home, tmp_path):
+    "The model is there, whatever the console can write."
+    for name, other in zip(("\u597d", "\u574f"), ("good", "interrupted")): shutil.copytree(home/"photos"/other, tmp_path/"photos"/name)
+    run = "import sys; from embcam.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", run, "fit", tmp_path/"photos", "--out", tmp_path/"m", "--size", "64", "--head", "ridge"]
+    done = subprocess.run(command, env=os.environ | dict(PYTHONIOENCODING="cp1252"), capture_output=True)
+    assert done.returncode == 0 and b"classes: ?" in done.stdout
+    assert EmbeddingClassifier.load(tmp_path/"m").classes_.tolist() == ["\u574f", "\u597d"]

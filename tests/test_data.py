@@ -5,6 +5,7 @@ import struct
 import warnings
 import zlib
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -566,3 +567,28 @@ def test_several_split_sets_in_one_folder(tmp_path):
     put(tmp_path, "cable/ground_truth/bent/1.png", *things)
     with pytest.raises(ValueError, match="holds 2 data set.* each split on its own: pass one of them, such as .*bottle"):
         load_folder(tmp_path)
+
+
+def test_names_that_are_no_utf_8(tmp_path, capfd):
+    put(tmp_path, "a/1.png", "b/1.png")
+    strange = os.fsencode(tmp_path/"a") + b"/b\xe9b\xe9.png"
+    try: Path(os.fsdecode(strange)).write_bytes((tmp_path/"a"/"1.png").read_bytes())
+    except OSError: pytest.skip("this system has no such names")
+    images = load_folder(tmp_path, progress=False)
+    assert images.names == ["a/1.png", "b/1.png"] and "1 with a name that is no UTF-8 (rename them)" in repr(images)
+    assert [name for name, _, _ in list_images(tmp_path)] == ["a/1.png", "b/1.png"]
+    os.mkdir(os.fsencode(tmp_path) + b"/caf\xe9")
+    with pytest.raises(ValueError, match="caf.*is no UTF-8: rename it"): load_folder(tmp_path)
+
+
+def test_generators_and_stacks_are_many_images():
+    backbone = Backbone(weights=None, size=32)
+    images = [SEEN_COLOUR, 255 - SEEN_COLOUR]
+    expected = backbone.embed(images, progress=False)
+    assert np.array_equal(backbone.embed(iter(images), progress=False), expected)
+    stack = np.stack([SEEN, 255 - SEEN, SEEN, SEEN, SEEN])
+    assert np.array_equal(backbone.embed(stack, progress=False), backbone.embed(list(stack), progress=False))
+    labels = ["a", "b"]*4
+    clf = EmbeddingClassifier(backbone, progress=False).fit((image for image in images*4), labels)
+    assert clf.predict(iter(images)).tolist() == labels[:2] and clf.knows(iter(images)).all()
+    with pytest.raises(ImageError, match="transpose.*grey images in a stack are list"): open_image(np.zeros((3, 24, 36)))

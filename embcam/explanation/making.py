@@ -19,6 +19,7 @@ from .records import TOP, Explainer, Explanation
 from .reliability import (AT_ONCE, CONTROLS, REPEATS, NearestNeighborDistance, Trust, correlations, is_settled,
                                             likeness, stability_top)
 from ..images import image_names, image_sources
+from ..images.sets import collected
 from ..maps import CosineTarget, LayerMaps, activation_maps, cell_evidence, cell_shapley
 from ..maps.cells import cell_parts
 from ..maps.package import as_method
@@ -182,6 +183,7 @@ def many(
     **question,  # label and versus, as for one image
 ) -> list[Explanation]:
     "Explain images one after the other."
+    images = collected(images)
     sources = tqdm(image_sources(images), desc="explaining", disable=not progress)
     return [self(source, name=name, **question) for source, name in zip(sources, image_names(images))]
 

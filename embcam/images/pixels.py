@@ -293,7 +293,8 @@ def _pixels(source: Any, max_pixels: int, least: int | None = None) -> _Pixels:
     if values.dtype.kind not in "buif": raise ValueError(f"{type(source).__name__} of {values.dtype} is no image")
     if not values.size: raise ValueError("it has no pixels")
     if values.ndim != 2 and (values.ndim != 3 or values.shape[2] not in (3, 4)):
-        advice = "Arrays hold their channels last: array.transpose(1, 2, 0) moves them there." if values.ndim == 3 else _ADVICE
+        last = "Arrays hold their channels last: array.transpose(1, 2, 0) moves them there; grey images in a stack are list(array)."
+        advice = last if values.ndim == 3 else _ADVICE
         raise ImageError(f"shape {values.shape} is not (h, w), (h, w, 3) or (h, w, 4)", advice)
     return _Pixels(values)
 

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from .. import __version__
 from ..images import image_names, image_sources
 from ..images.pixels import pixel_hashes
-from ..images.sets import check_labels
+from ..images.sets import check_labels, collected
 from .estimators import as_embeddings, check_classifier, check_components, fit_estimator, labelled_images, labels_of
 from .estimators import numbered_classes, unfitted
 from .head_choice import choose_head
@@ -65,6 +65,7 @@ class EmbeddingClassifier(ClassifierMixin, BaseEstimator):
 
         An ImageSet and a table bring their labels. A table takes the options of `_fit_table`, such as max_gb.
         """
+        X = collected(X)
         if sample_weight is not None: fit_params["sample_weight"] = sample_weight
         if y is None and is_table(X): return _fit_table(self, load_table(X), **fit_params)
         embeddings = as_embeddings(X, self.backbone.n_features)
@@ -157,6 +158,7 @@ def knows(
 ) -> np.ndarray:  # bool (n,)
     "Which images the classifier was fitted on: by their pixels, or by name where it has no hashes; none where it has neither."
     check_is_fitted(self, "estimator_")
+    images = collected(images)
     if self.hashes_ is None: return _known_by_name(images, set(self.names_ or []))
     seen = set(map(bytes, self.hashes_))
     return np.array([bytes(one) in seen for one in _pixel_hashes(images, self.backbone.bits)], bool)

@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 
 from ..images import ImageError, ImageSet, image_sources, open_image
 from ..images.pixels import bits_in_use, check_bits, is_wide
+from ..images.sets import collected
 from .adapt import OneByOne, adapt_network, one_by_one
 from .cache import DiskCache, prefetch
 from .checkpoints import weights_hash
@@ -327,6 +328,7 @@ def embed(
     progress: bool = True,  # Show a progress bar
 ) -> np.ndarray:  # Embeddings, (n, D) float32
     "Embed many images, a bounded number of them in memory. What the cache knows is not computed again."
+    images = collected(images)
     backbone = self if self.bits else self.reading(images)
     sources = image_sources(images)
     embeddings = np.empty((len(sources), backbone.n_features), np.float32)
