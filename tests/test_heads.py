@@ -10,7 +10,7 @@ from embcam import Backbone, EmbeddingClassifier, Explainer
 from embcam.images import ImageSet
 from embcam.judging import shuffled_labels
 from embcam.model import HEADS, choose_head
-from embcam.model.head_choice import cross_calibrated, learning_curve, make_folds, out_of_fold
+from embcam.model.head_choice import _pick, cross_calibrated, learning_curve, make_folds, out_of_fold
 from embcam.model.heads import STRENGTHS, as_logistic, fit_calibration, linear_path
 from embcam.model.scoring import calibration_chance, calibration_error, good_class, log_losses, mean_auc, score_card, weakness
 from embcam.model.scoring import wilson_interval
@@ -75,7 +75,7 @@ def test_scores_of_pure_noise_are_near_chance():
 
 @pytest.mark.parametrize("name", LINEAR)
 def test_calibrated_scores_hold_on_new_images(name):
-    E, codes = blobs(900, 3, 60, .25, seed=1)  # the centres are the first numbers drawn after the points: the same for both halves
+    E, codes = blobs(900, 3, 60, .25, seed=1)
     some = np.random.default_rng(0).permutation(len(codes))
     learn, held = some[:600], some[600:]
     choice = choose_head(E[learn], codes[learn], heads=(name,), progress=False)
@@ -83,7 +83,7 @@ def test_calibrated_scores_hold_on_new_images(name):
     assert calibration_error(p, codes[held]) < calibration_chance(p) + .03
     right = p.argmax(1) == codes[held]
     assert p.max(1)[~right].mean() < p.max(1)[right].mean() - .05
-    assert log_losses(p, codes[held]).mean() < .01 + log_losses(choice.probabilities, codes[learn]).mean() + .1
+    assert log_losses(p, codes[held]).mean() < log_losses(choice.probabilities, codes[learn]).mean() + .11
 
 
 def test_groups_stay_on_one_side():
@@ -159,7 +159,7 @@ def test_calibration_of_a_fold_does_not_see_the_fold():
     train, test = folds[0]
     other = codes.copy()
     other[test] = 1 - other[test]
-    assert (cross_calibrated(margins, codes, folds)[test] == cross_calibrated(margins, other, folds[:1] + folds[:0])[test]).all()
+    assert (cross_calibrated(margins, codes, folds)[test] == cross_calibrated(margins, other, [(train, test)])[test]).all()
 
 
 def test_margins_that_say_nothing():
@@ -242,3 +242,11 @@ def test_the_good_class(names, good): assert good_class(names) == good
 
 def test_all_heads_are_made():
     for make, n_features in HEADS.values(): assert clone(make(0)) is not None and n_features in ("all", "sqrt")
+
+
+def test_a_tie_goes_to_the_first():
+    codes = np.tile([0, 1], 10)
+    folds = make_folds(codes)
+    p = np.stack([1 - codes*.6 - .2, codes*.6 + .2], 1)
+    assert _pick({"forest": p, "ridge": p}, codes, folds) == "forest" and _pick({"ridge": p, "forest": p}, codes, folds) == "ridge"
+    assert _pick({"ridge": p[:, ::-1], "forest": p}, codes, folds) == "forest"
