@@ -203,7 +203,7 @@ class Stop(Exception): pass
 def test_an_interrupted_run_is_the_same_in_the_end(photos, tmp_path, backbone, monkeypatch):
     embed(photos, tmp_path/"whole", backbone)
     from embcam.scale import embed_table as scale
-    write, calls = scale._write_part, []
+    write, calls = scale.write_part, []
 
     def failing(*arguments):
         calls.append(1)
