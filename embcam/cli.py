@@ -101,7 +101,7 @@ _ON_MASKS = "pixel_auc", "pointing_game_15", "mass_accuracy", "average_precision
 _ON_PREDICTIONS = "deletion_mean", "insertion_mean"
 _EVALUATE = [
     _MODEL, _TRUST, _SEED, _SKIP, _DATA, _OUT_AGAIN,
-    _flag("--n", int, "at most so many images, drawn by the seed, with masks if there are any", default=24),
+    _flag("--n", int, "at most so many images, drawn by the seed, with masks if there are any", default=20),
     _flag("--metrics", str, f"names of embcam.judging.metrics (default: {', '.join(_ON_MASKS + _ON_PREDICTIONS)})",
           nargs="+", metavar="NAME"),
     _flag("--all", bool, "images that the model was fitted on, too; they flatter the prediction"),

@@ -207,6 +207,11 @@ def summary(
     return pd.concat(tables, names=["metric", "map"])
 
 # %% ../../nbs/6_judging/08_comparison.ipynb #b8a23bbf
+def _listed(names: list[str]) -> str:
+    "Names in a sentence; one that holds a comma in quotes."
+    return ", ".join(f"'{name}'" if "," in name else name for name in names)
+
+
 @patch
 def verdict(
     self: Comparison,
@@ -223,9 +228,9 @@ def verdict(
     better = others.index[low > 0].tolist()
     alike = [name for name in others.index if name not in (*worse, *better)]
     said = []
-    if worse: said.append(f"is better than {', '.join(worse)}")
-    if alike: said.append(f"cannot be told from {', '.join(alike)} on {table['n'].iloc[0]} images")
-    if better: said.append(f"is worse than {', '.join(better)}")
+    if worse: said.append(f"is better than {_listed(worse)}")
+    if alike: said.append(f"cannot be told from {_listed(alike)} on {table['n'].iloc[0]} images")
+    if better: said.append(f"is worse than {_listed(better)}")
     return f"By {metric_title(metric)}, {row} ({table.loc[row, 'mean']:.2f}) {'; it '.join(said)}."
 
 # %% ../../nbs/6_judging/08_comparison.ipynb #519740a2
