@@ -28,7 +28,7 @@ from embcam.figure import new_figure
 from embcam.judging import MASK_METRICS, split_by_hash
 from embcam.judging.baseline_maps import random_control
 from embcam.judging.cost import run_explainer
-from embcam.judging.pointing import at_double_size, confident_images, make_mosaic
+from embcam.judging.pointing import at_double_size, confident_images, draw_mosaics, make_mosaic, mosaic_cell
 from embcam.model import HEADS, auc_roc
 
 METRICS = ("pixel_auc", "pointing_game_15", "mass_accuracy", "average_precision")
@@ -61,17 +61,6 @@ def picture(clf, test, path):
     figure.savefig(path, dpi=130, pil_kwargs=dict(quality=82))
 
 
-def draw_mosaics(clf, images, n, seed):
-    "{class: position of an image that is predicted rightly and with confidence} for each of n mosaics, drawn as `grid_pointing` does."
-    confident = confident_images(clf, images)
-    rng = np.random.default_rng(seed)
-    mosaics = []
-    for _ in range(n):
-        classes = [list(confident)[k] for k in rng.permutation(len(confident))[:4]]
-        mosaics.append({c: int(rng.choice(confident[c])) for c in classes})
-    return mosaics
-
-
 def score_mosaics(explain, images, mosaics):
     "(mosaic, name of the image asked for, share of the relevance in it, whether the maximum lies in it)."
     large = at_double_size(explain)
@@ -80,9 +69,8 @@ def score_mosaics(explain, images, mosaics):
     for number, chosen in enumerate(mosaics):
         mosaic = make_mosaic([images.images[i] for i in chosen.values()], side, backbone.bits)
         for q, (label, i) in enumerate(chosen.items()):
-            r, c = divmod(q, 2)
             m = np.clip(run_explainer(large, mosaic, label).maps["combined"], 0, None)
-            inside = m[r*side:(r + 1)*side, c*side:(c + 1)*side]
+            inside = m[mosaic_cell(q, side)]
             share, hit = 1/len(chosen), 1/len(chosen)  # an empty map tells as much as chance
             if m.any():
                 share = float(inside.sum()/m.sum())
@@ -146,7 +134,7 @@ def main():
         some = halves[args.half]
         print(f"seed {seed}: AUC {auc_roc(test.labels, clf.scores(test), clf.classes_):.3f}, {len(some)} of {len(test)} images", flush=True)
         if args.picture and seed == 0: picture(clf, test, args.picture)
-        mosaics = draw_mosaics(clf, some, args.mosaics, seed)
+        mosaics = draw_mosaics(confident_images(clf, some), args.mosaics, seed)
         for name, explain in explainers(clf, args.samples).items():
             start = perf_counter()
             rows += [(seed, image, "", name, asked, metric, value) for image, asked, metric, value in score_defects(explain, some)]
