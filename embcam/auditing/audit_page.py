@@ -51,6 +51,11 @@ def _image_named(a: Audit, name: str) -> np.ndarray:
     return _small_image(a, a.images.names.index(name))
 
 
+def _side_by_side(a: Audit, names: Sequence[str]) -> np.ndarray:
+    "Images in a row, all of one size."
+    return np.hstack([resize(_image_named(a, name), (160, 160)) for name in names])
+
+
 def _artefact_tiles(
     a: Audit,
     row,  # Of the frame `artefacts`
@@ -63,15 +68,14 @@ def _artefact_tiles(
 def _label_issue_tile(a: Audit, row) -> tuple:
     "The image of a label issue, and its labels; of the same image labelled two ways both, side by side."
     if row.near_duplicate is None: return _image_named(a, row.image), f"{row.image}: given {row.given}, likely {row.likely}"
-    both = np.hstack([resize(_image_named(a, name), (160, 160)) for name in (row.image, row.near_duplicate)])
+    both = _side_by_side(a, (row.image, row.near_duplicate))
     return both, f"labelled two ways: {row.image} {row.given}, {row.near_duplicate} {row.likely}"
 
 
 def _near_duplicate_tile(a: Audit, row) -> tuple:
     "Both images of a pair, side by side."
-    both = np.hstack([resize(_image_named(a, name), (160, 160)) for name in row.images])
     how = f", mirrored {row.mirrored}" if row.mirrored else ""
-    return both, f"{' and '.join(row.images)}: clearness {row.clearness:.0f}{how}"
+    return _side_by_side(a, row.images), f"{' and '.join(row.images)}: clearness {row.clearness:.0f}{how}"
 
 
 def _outlier_tile(a: Audit, row) -> tuple:

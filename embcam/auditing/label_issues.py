@@ -15,8 +15,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, softmax
 from tqdm.auto import tqdm
 
-from ..model.head_choice import cross_calibrated, make_folds, out_of_fold
-from ..model.scoring import log_losses
+from ..model.head_choice import best_strength, make_folds, out_of_fold
 
 # %% ../../nbs/7_auditing/02_label_issues.ipynb #d50a4f7f
 _HEAD = "lda"
@@ -34,8 +33,7 @@ def _held_out_margins(
     if not folds: return None
     if np.ptp(E, axis=0).max() == 0: return None  # embeddings that are all alike
     tried = out_of_fold(_HEAD, E, codes, folds, seed)
-    losses = [log_losses(cross_calibrated(margins, codes, folds), codes).mean() for margins in tried]
-    return tried[int(np.argmin(losses))]
+    return tried[best_strength(tried, codes, folds)[0]]
 
 
 def _rounds(
