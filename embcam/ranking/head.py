@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from fastcore.basics import patch
 from scipy.special import expit
 from sklearn.base import BaseEstimator, clone
 
@@ -181,42 +182,6 @@ class Head:
         "What the estimator reads of the training embeddings, (N, K)."
         return self.values(self.background)
 
-    def values(self, E: np.ndarray) -> np.ndarray:
-        "What the estimator reads of embeddings (n, D) or (D,): (n, K) float64."
-        return np.atleast_2d(E)[:, self.selected].astype(float)
-
-    def scores(self, E: np.ndarray) -> np.ndarray:
-        "Probabilities (n, C), squashed margins, or votes; rows add up to 1."
-        return class_scores(self.estimator, self.values(E))
-
-    def margins(self, E: np.ndarray) -> np.ndarray:
-        "Decision function (n, C), or log-odds."
-        return class_margins(self.estimator, self.values(E))
-
-    def positions(self, E: np.ndarray) -> np.ndarray:
-        "Positions of the predicted classes, (n,)."
-        own = np.asarray(self.estimator.classes_).tolist()
-        return np.array([own.index(code) for code in np.asarray(self.estimator.predict(self.values(E))).tolist()], int)
-
-    def predict(self, E: np.ndarray) -> list:
-        "Predicted classes of n embeddings, as plain Python values."
-        return [self.classes[k] for k in self.positions(E)]
-
-    def predictions(self, E: np.ndarray) -> list:
-        "A `Prediction` of each of n embeddings."
-        classes = self.classes
-        return [Prediction(classes[k], dict(zip(classes, row))) for k, row in zip(self.positions(E), self.scores(E).tolist())]
-
-    def encode(self, labels) -> np.ndarray:
-        "What the estimator calls these classes, (n,)."
-        return np.asarray(self.estimator.classes_)[[self.index(label) for label in np.asarray(labels).tolist()]]
-
-    def index(self, label, name: str = "label") -> int:
-        "The position of a class; ValueError if there is none of this name."
-        label = getattr(label, "item", lambda: label)()
-        if label not in self.classes: raise ValueError(f"{name}={label!r} is not among the classes {self.classes}.")
-        return self.classes.index(label)
-
     @cached_property
     def linear(self) -> tuple[np.ndarray, np.ndarray] | None:
         "Coefficients (C, K) and intercepts (C,) of the margins, float64; None if the head is not linear in the features."
@@ -230,3 +195,55 @@ class Head:
     def __repr__(self):
         kind = "linear" if self.linear else "stepwise" if self.stepwise else "smooth"
         return f"Head: {self.name} on {len(self.selected)} of {np.shape(self.background)[1]} features, {len(self.classes)} classes, {kind}"
+
+# %% ../../nbs/3_ranking/01_head.ipynb #1f3ea974
+@patch
+def values(self: Head, E: np.ndarray) -> np.ndarray:
+    "What the estimator reads of embeddings (n, D) or (D,): (n, K) float64."
+    return np.atleast_2d(E)[:, self.selected].astype(float)
+
+
+@patch
+def scores(self: Head, E: np.ndarray) -> np.ndarray:
+    "Probabilities (n, C), squashed margins, or votes; rows add up to 1."
+    return class_scores(self.estimator, self.values(E))
+
+
+@patch
+def margins(self: Head, E: np.ndarray) -> np.ndarray:
+    "Decision function (n, C), or log-odds."
+    return class_margins(self.estimator, self.values(E))
+
+
+@patch
+def positions(self: Head, E: np.ndarray) -> np.ndarray:
+    "Positions of the predicted classes, (n,)."
+    own = np.asarray(self.estimator.classes_).tolist()
+    return np.array([own.index(code) for code in np.asarray(self.estimator.predict(self.values(E))).tolist()], int)
+
+# %% ../../nbs/3_ranking/01_head.ipynb #9bbe4ff3
+@patch
+def encode(self: Head, labels) -> np.ndarray:
+    "What the estimator calls these classes, (n,)."
+    return np.asarray(self.estimator.classes_)[[self.index(label) for label in np.asarray(labels).tolist()]]
+
+
+@patch
+def index(self: Head, label, name: str = "label") -> int:
+    "The position of a class; ValueError if there is none of this name."
+    label = getattr(label, "item", lambda: label)()
+    if label not in self.classes: raise ValueError(f"{name}={label!r} is not among the classes {self.classes}.")
+    return self.classes.index(label)
+
+# %% ../../nbs/3_ranking/01_head.ipynb #05fd3f13
+@patch
+def predict(self: Head, E: np.ndarray) -> list:
+    "Predicted classes of n embeddings, as plain Python values."
+    return [self.classes[k] for k in self.positions(E)]
+
+
+@patch
+def predictions(self: Head, E: np.ndarray) -> list:
+    "A `Prediction` of each of n embeddings."
+    classes = self.classes
+    return [Prediction(classes[k], dict(zip(classes, row))) for k, row in zip(self.positions(E), self.scores(E).tolist())]
