@@ -314,8 +314,7 @@ def _choose_classifier(
     "A fitted, calibrated classifier with the head of this name; of several, the choice of a cross-validation, whose table is printed."
     from embcam.model import HEADS, EmbeddingClassifier
     heads = dict(auto=tuple(HEADS), linear=tuple(name for name in HEADS if name != "forest")).get(head, (head,))
-    groups = getattr(train, "groups", None)
-    classifier = EmbeddingClassifier.choose(backbone, train, heads=heads, groups=groups, n_features=n_features, random_state=seed)
+    classifier = EmbeddingClassifier.choose(backbone, train, heads=heads, n_features=n_features, random_state=seed)
     choice = classifier.choice_
     if choice.note: print(choice.note)
     if not len(choice.table): return classifier
@@ -354,9 +353,9 @@ def _print_score(
 def _print_outlook(classifier: "EmbeddingClassifier", train: "ImageSet") -> None:
     "Print what half as many images again would probably bring; nothing for a forest, which would take minutes."
     from embcam.model.head_choice import learning_curve
-    choice = getattr(classifier, "choice_", None)
-    if choice is None or not choice.folds or choice.name == "forest": return
-    _, gain = learning_curve(choice, classifier.background_, getattr(train, "groups", None), classifier.random_state)
+    choice = classifier.choice_
+    if not choice.folds or choice.name == "forest": return
+    _, gain = learning_curve(choice, classifier.background_, train.groups, classifier.random_state)
     low, high = 100*gain["low"], 100*gain["high"]
     print(f"half as many training images again, {gain['images']}: accuracy {100*gain['gain']:+.1f} points "
           f"(90 % interval {low:+.1f} to {high:+.1f})")
@@ -533,7 +532,7 @@ def _own_folders(names: Sequence[str]) -> list[str]:
 def _save_explanations(
     out: Path,  # Folder to write into
     explainer: "Explainer",  # Explains
-    images: dict,  # {name: image}
+    images: dict,  # {name: image}, names of `_own_folders`
     places: dict | None = None,  # Filled: {image: (name, class, boxes, (h, w))}
     **question,  # label and versus
 ) -> list:  # Entries of the index page
@@ -542,7 +541,7 @@ def _save_explanations(
 
     from embcam.explanation.saving import index_entry
     entries = []
-    for name, source in tqdm(zip(_own_folders(images), images.values()), desc="explaining", total=len(images)):
+    for name, source in tqdm(images.items(), desc="explaining"):
         ex = explainer(source, name=name, **question)
         if places is not None: places[source] = ex.name, ex.label, ex.boxes(), ex.image.shape[:2]
         entries.append(index_entry(ex, ex.save(out)))
@@ -615,17 +614,17 @@ def _explain_to_pages(args: argparse.Namespace, explainer: "Explainer", images: 
     from embcam.drawing.pages import index_page
     from embcam.files import atomic_folder
     engine, places = _engine(args), {}
+    images = dict(zip(_own_folders(images), images.values()))
     if args.coco and os.path.lexists(args.coco) and not args.force:
         raise FileExistsError(f"{args.coco} exists: choose another name, or pass --force.")
     if args.coco and engine: raise ValueError("--coco is written by the local engine: leave --engine out.")
     with atomic_folder(args.out, args.force, "explanations") as out:
         if engine:
             from embcam.scale import explain_to_pages
-            entries = explain_to_pages(dict(zip(_own_folders(images), images.values())), out, explainer, question, **engine)
+            entries = explain_to_pages(images, out, explainer, question, **engine)
         else: entries = _save_explanations(out, explainer, images, places, **question)
-        own = dict(zip(_own_folders(images), images.values()))
-        known = dict(zip(own, explainer.classifier.knows(list(own.values())).tolist()))
-        entries, said = _marked(entries, _folder_labels(explainer.classifier, own, args.images), known)
+        known = dict(zip(images, explainer.classifier.knows(list(images.values())).tolist()))
+        entries, said = _marked(entries, _folder_labels(explainer.classifier, images, args.images), known)
         if said: print(said)
         page = index_page(f"{len(entries)} images explained: {explainer.builder.name}, {explainer.method}", entries, f"<p>{said}</p>")
         (out/"index.html").write_text(page, encoding="utf-8")

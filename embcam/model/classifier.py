@@ -37,6 +37,16 @@ def _pixel_hashes(
     found = pixel_hashes(image_sources(images), bits)
     return np.array([list(one or bytes(16)) for one in found], np.uint8).reshape(-1, 16)
 
+
+def _embedded(
+    backbone: Backbone,
+    images,  # ImageSet, or a list of paths or arrays, to be fitted on
+    progress: bool,
+) -> tuple[Backbone, list[str], np.ndarray, np.ndarray]:  # It reads later images as these; names, embeddings (n, D), hashes (n, 16)
+    "What a classifier keeps of its training images."
+    backbone = backbone.reading(images)
+    return backbone, image_names(images), backbone.embed(images, progress=progress), _pixel_hashes(images, backbone.bits)
+
 # %% ../../nbs/4_model/07_classifier.ipynb #7f89ddc3
 class EmbeddingClassifier(ClassifierMixin, BaseEstimator):
     "Images or embeddings in, classes out: backbone, selected features, scikit-learn estimator (paper, Figure 1)."
@@ -77,11 +87,7 @@ class EmbeddingClassifier(ClassifierMixin, BaseEstimator):
         names = hashes = None
         d = self.backbone.n_features
         check_components(estimator, feature_count(self.n_features, len(known), d), len(known), self.n_features)
-        if embeddings is None:
-            self.backbone = self.backbone.reading(X)  # later images are read as these are
-            names = image_names(X)
-            embeddings = self.backbone.embed(X, progress=self.progress)
-            hashes = _pixel_hashes(X, self.backbone.bits)
+        if embeddings is None: self.backbone, names, embeddings, hashes = _embedded(self.backbone, X, self.progress)
         selection = select_features(embeddings[labelled], known, self.n_features, self.random_state)
         fit_estimator(estimator, embeddings[:, selection.features], codes, fit_params, self.n_features, d)
         if names is not None: names = [names[i] for i in np.arange(len(labels))[labelled]]
@@ -239,15 +245,13 @@ def choose(
     progress: bool = True,  # Show progress
 ) -> EmbeddingClassifier:  # Fitted, with the `HeadChoice` as `choice_`
     "Fit the head that suits, by cross-validation, with calibrated probabilities where it is linear."
+    X = collected(X)
     table = as_embeddings(X, backbone.n_features)
     labels = labels_of(X, y, image_sources(X) if table is None else ())
     labelled_images(labels, None)
     if groups is None: groups = getattr(X, "groups", None)
     names, hashes, E = None, None, table
-    if table is None:
-        backbone = backbone.reading(X)  # later images are read as these are
-        names, E = image_names(X), backbone.embed(X, progress=progress)
-        hashes = _pixel_hashes(X, backbone.bits)
+    if table is None: backbone, names, E, hashes = _embedded(backbone, X, progress)
     choice = choose_head(E, labels, random_state, tuple(heads), groups, n_features, progress)
     model = cls(backbone, choice.estimator, choice.n_features, random_state, progress)
     model.choice_ = choice
