@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
-from tifffile import imwrite
+from tifffile import TiffWriter, imwrite
 
 from embcam import Backbone, EmbeddingClassifier, load_folder
 from embcam.images import ImageError, ImageSet, list_images, open_image, open_mask
 from embcam.images.folders import image_files
-from embcam.images.pixels import _turned, bits_in_use, is_wide, pixel_hashes
+from embcam.images.pixels import _turned, bits_in_use, is_wide, pixel_hashes, shown_size, tell_again
 from embcam.images.sets import group_copies
 
 GREY = (np.arange(24*36).reshape(24, 36)*4095//(24*36 - 1)).astype(np.uint16)  # 12 bits
@@ -233,6 +233,71 @@ def test_orientations_are_pillow_s(orientation):
     im = Image.fromarray(SEEN_COLOUR)
     im.getexif()[274] = orientation
     assert np.array_equal(_turned(SEEN_COLOUR, orientation), np.asarray(ImageOps.exif_transpose(im)))
+
+
+# several pages or frames
+
+def pages(*arrays, **options):
+    "A TIFF file of several pages; (array, {option: value}) for one of its own."
+    buffer = io.BytesIO()
+    with TiffWriter(buffer) as writer:
+        for array in arrays:
+            array, more = array if isinstance(array, tuple) else (array, {})
+            kind = dict(photometric="rgb" if array.ndim == 3 else "minisblack", metadata=None)
+            writer.write(array, **kind | options | more)
+    return buffer.getvalue()
+
+
+def film(kind, *arrays, **options):
+    first, *rest = [Image.fromarray(array) for array in arrays]
+    return saved(first, kind, save_all=True, append_images=rest, **options)
+
+
+_KIND = b"\xfe\0\x04\0\x01\0\0\0"  # the entry NewSubfileType, before its value
+LITTLE, DARK, COPY = SEEN[::4, ::4], SEEN//3, dict(subfiletype=1)
+SEVERAL = {  # file, what is seen, whether something is said
+    "pages of one size": (pages(SEEN, DARK), SEEN, True),
+    "pages of two lengths": (pages(SEEN[:20], SEEN), SEEN, True),
+    "thumbnail first": (pages(LITTLE, SEEN), SEEN, False),
+    "thumbnail first, declared": (pages((LITTLE, COPY), SEEN), SEEN, False),
+    "thumbnail of 8 bits, picture of 12": (pages(LITTLE, GREY), SEEN, False),
+    "thumbnail in grey, 16 bits in colour": (pages(LITTLE, COLOUR), SEEN_COLOUR, False),
+    "second of two pages, 16 bits in colour, compressed": (pages(COLOUR[:14], COLOUR, compression="zlib"), SEEN_COLOUR, True),
+    "picture below its thumbnail": (pages((LITTLE, dict(COPY, subifds=1)), SEEN), SEEN, False),
+    "pyramid": (pages(SEEN, (SEEN[::2, ::2], COPY), (LITTLE, COPY)), SEEN, False),
+    "pyramid, not declared": (pages(SEEN, SEEN[::2, ::2][:, :12], LITTLE), SEEN, False),
+    "picture and mask": (pages(SEEN, (DARK, COPY)).replace(_KIND + b"\x01", _KIND + b"\x04"), SEEN, False),
+    "floats in colour, two pages": (pages(LITTLE/255., SEEN_COLOUR/255.), SEEN_COLOUR, False),
+    "doubles after a thumbnail": (pages((LITTLE/255.), (SEEN/255.)), SEEN, False),
+    "one page": (pages(SEEN), SEEN, False),
+    "GIF": (film("GIF", SEEN, DARK, LITTLE), SEEN, True),
+    "APNG": (film("PNG", SEEN_COLOUR, SEEN_COLOUR//2), SEEN_COLOUR, True),
+    "WEBP": (film("WEBP", SEEN_COLOUR, SEEN_COLOUR//2, lossless=True), SEEN_COLOUR, True),
+    "MPO": (film("MPO", SEEN, DARK, quality=100), SEEN, False),
+    "an index that is cut": (pages(SEEN, DARK)[:1150], SEEN, True)}
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_files_of_several_pages(name, tmp_path):
+    source, seen, said = SEVERAL[name]
+    (tmp_path/"a").write_bytes(source)
+    tell_again()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for one in tmp_path/"a", source: found = open_image(one)
+    assert sum(str(one.message).startswith(f"{tmp_path}/a holds ") for one in told) == said
+    seen = seen if seen.ndim == 3 else np.repeat(seen[..., None], 3, 2)
+    assert found.shape == seen.shape and abs(found.astype(int) - seen).max() <= (3 if name == "MPO" else 1)
+    assert shown_size(tmp_path/"a") == (36, 24) and group_copies([tmp_path/"a", found]) == [[0, 1]]
+    assert bits_in_use([source]) == (12 if "1" in name else 8)
+
+
+def test_a_frame_that_a_caller_chose_is_the_one(tmp_path):
+    for source, second in (pages(SEEN, DARK), DARK), (pages(COLOUR, COLOUR//2), SEEN_COLOUR//2), (film("GIF", SEEN, DARK), DARK):
+        (tmp_path/"a").write_bytes(source)
+        with Image.open(tmp_path/"a") as im:
+            im.seek(1)
+            assert abs(open_image(im).astype(int) - (second if second.ndim == 3 else second[..., None])).max() <= 1
 
 
 # bits

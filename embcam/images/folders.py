@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 
 from ..files import MARK
 from .pixels import MAX_PIXELS, SUFFIXES, ImageError, bits_of, check_bits, check_jpeg, common_bits, looks_like_image, open_image
-from .pixels import open_mask
+from .pixels import open_mask, tell_again
 from .sets import ImageSet, passed_over_line
 
 # %% ../../nbs/1_images/04_folders.ipynb #ad34e29d
@@ -353,6 +353,7 @@ def load_folder(
     if on_error not in ("raise", "skip"): raise ValueError(f"on_error={on_error!r} must be 'raise' or 'skip'")
     check_bits(bits)
     root = Path(root)
+    tell_again()
     images, labels, masks, parts, places, ignored = _list_classes(root)
     top = root/"images" if subfolders(root/"images") else root
     names = [path.relative_to(top).as_posix() for path in images]

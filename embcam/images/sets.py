@@ -24,7 +24,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from ..figure import figure_jpeg, new_figure
-from .pixels import bits_in_use, check_bits, open_image, open_mask, pixel_hashes, source_name
+from .pixels import bits_in_use, check_bits, open_image, open_mask, pixel_hashes, shown_size, source_name
 
 # %% ../../nbs/1_images/03_sets.ipynb #c2ec7b16
 @dataclass(frozen=True)
@@ -44,8 +44,7 @@ class Sample:
 def _sides(image: Any) -> tuple | None:
     "Height and width of an image, in any order, from its header; None where it does not say."
     if not isinstance(image, (str, Path)): return tuple(sorted(np.shape(image)[:2]))
-    try:
-        with Image.open(image) as opened: return tuple(sorted(opened.size))
+    try: return tuple(sorted(shown_size(image)))
     except Exception: return None
 
 

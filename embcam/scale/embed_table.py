@@ -13,12 +13,12 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tqdm.auto import tqdm
 
 from ..explanation.reliability import NearestNeighborDistance
 from ..files import atomic_file
 from ..images import ImageError, list_images, open_image
+from ..images.pixels import shown_size
 from ..model import EmbeddingClassifier
 from ..model.tables import need_extra
 from ..network import Backbone
@@ -44,15 +44,6 @@ def _embed_readable(backbone: Backbone, paths: list, batch_size: int) -> tuple[n
     except ImageError: reasons = [unreadable_reason(backbone, path) for path in paths]
     return _embed_padded(backbone, [path for path, reason in zip(paths, reasons) if reason is None], batch_size), reasons
 
-# %% ../../nbs/6_scale/02_embed_table.ipynb #14cab7cb
-def _shown_size(path: str) -> tuple[int, int]:
-    "Width and height of an image file, upright."
-    with Image.open(path) as im:
-        size = im.size
-        try: turned = im.getexif().get(0x0112) in (5, 6, 7, 8)
-        except Exception: turned = False  # unreadable EXIF data count as none
-    return size[::-1] if turned else size
-
 # %% ../../nbs/6_scale/02_embed_table.ipynb #a4dac631
 @dataclass(frozen=True, eq=False)
 class EmbedPart(PartWriter):
@@ -72,7 +63,7 @@ class EmbedPart(PartWriter):
 def _rows(work: EmbedPart, good, embeddings: np.ndarray):
     "The Arrow table of a part: what is known of the files, their embeddings, and predictions if there is a head."
     pa = need_extra("pyarrow", "scale")
-    width, height = (pa.array(side, pa.int32()) for side in zip(*map(_shown_size, good["path"].to_pylist())))
+    width, height = (pa.array(side, pa.int32()) for side in zip(*map(shown_size, good["path"].to_pylist())))
     values = pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), embeddings.shape[1])
     columns = {name: good[name] for name in ("image", "label", "sha256")} | dict(width=width, height=height, embedding=values)
     if work.head is not None:
