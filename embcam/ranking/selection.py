@@ -11,7 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.special import digamma
 from sklearn.feature_selection import mutual_info_classif
+from sklearn.preprocessing import scale
 from sklearn.utils import check_array
 from threadpoolctl import threadpool_limits
 
@@ -70,6 +72,59 @@ def feature_count(
     if isinstance(n_features, float) and 0 < n_features < 1: return max(1, round(n_features*d))
     raise ValueError(f"n_features={n_features!r}: choose 'sqrt', 'all', a count from 1 to {d}, or a share between 0 and 1.")
 
+# %% ../../nbs/3_ranking/03_selection.ipynb #dc741510
+_NEAREST = 3  # which neighbour of the same class, as in scikit-learn
+
+
+def _radii(
+    values: np.ndarray,  # Of one class, each column sorted, (n, D)
+) -> np.ndarray:  # (n, D)
+    "Just less than the distance of each value to its third nearest neighbour."
+    n = len(values)
+    k = min(_NEAREST, n - 1)
+    padded = np.pad(values, ((k, k), (0, 0)), constant_values=((-np.inf, np.inf), (0, 0)))
+    spans = [np.maximum(values - padded[s:s + n], padded[s + k:s + k + n] - values) for s in range(k + 1)]
+    return np.nextafter(np.min(spans, axis=0), 0)
+
+# %% ../../nbs/3_ranking/03_selection.ipynb #5cd4a16b
+def _counts_within(
+    column: np.ndarray,  # Sorted, (n,)
+    values: np.ndarray,  # Some of it, (m,)
+    radii: np.ndarray,  # (m,)
+) -> np.ndarray:  # (m,)
+    "How many values of a column lie within the radius of each, itself included."
+    square = radii*radii
+    def inside(position): return (column[position] - values)**2 <= square
+    first = np.searchsorted(column, values - radii, "left")
+    first = np.where(inside(np.maximum(first - 1, 0)), np.maximum(first - 1, 0), first)
+    first = first + ~inside(first)
+    after = np.searchsorted(column, values + radii, "right")
+    after = np.where(inside(np.minimum(after, len(column) - 1)), np.minimum(after + 1, len(column)), after)
+    return after - ~inside(after - 1) - first
+
+# %% ../../nbs/3_ranking/03_selection.ipynb #b9b9df9b
+def _information(
+    embeddings: np.ndarray,  # (N, D)
+    codes: np.ndarray,  # Positions of the classes, (N,)
+    seed: int,  # Of the noise
+) -> np.ndarray:  # Nats, (D,)
+    "Mutual information of each feature and the class, as scikit-learn's `mutual_info_classif` estimates it."
+    counts = np.bincount(codes)[codes]
+    if (counts <= 2*_NEAREST + 1).any():
+        with threadpool_limits(1):  # thousands of tiny searches: threads would only wait for each other
+            return mutual_info_classif(embeddings, codes, random_state=seed)
+    X = scale(embeddings.astype(float), with_mean=False)
+    X += 1e-10*np.maximum(1, np.abs(X).mean(0))*np.random.RandomState(seed).standard_normal(X.shape)
+    radii = np.empty_like(X)
+    for code in np.unique(codes):
+        order = np.argsort(X[codes == code], axis=0)
+        own = np.empty_like(X[codes == code])
+        np.put_along_axis(own, order, _radii(np.take_along_axis(X[codes == code], order, 0)), 0)
+        radii[codes == code] = own
+    within = (_counts_within(np.sort(x), x, r) for x, r in zip(X.T.copy(), radii.T.copy()))
+    known = digamma(len(codes)) + digamma(_NEAREST) - np.mean(digamma(counts))
+    return np.array([max(0., known - np.mean(digamma(n))) for n in within])
+
 # %% ../../nbs/3_ranking/03_selection.ipynb #1488f63e
 def select_features(
     embeddings: np.ndarray,  # Training embeddings, (N, D)
@@ -89,8 +144,7 @@ def select_features(
     varies = np.ptp(embeddings, axis=0) > 0
     if not varies.any(): raise ValueError(f"All {len(labels)} embeddings are equal: are the images?")
     information = np.zeros(embeddings.shape[1])
-    with threadpool_limits(1):  # thousands of tiny searches: threads would only wait for each other
-        information[varies] = mutual_info_classif(embeddings[:, varies], codes, random_state=seed)
+    information[varies] = _information(embeddings[:, varies], codes, seed)
     order = np.lexsort((~varies, -information))[:k]
     return Ranking(order, information[order], "mutual information")
 
