@@ -16,6 +16,7 @@ from .drawing.pages import index_page
 from .explanation import Explainer, Explanation, explanation_grid, similarity_table, strategy_grid
 from .explanation.paper import beside_paper
 from .explanation.saving import index_entry
+from .figure import PNG
 from .images import ImageSet
 from .maps import EnergyTarget
 from .model import EmbeddingClassifier
@@ -104,7 +105,7 @@ def write_demo(
     table = beside_paper(similarity_table(paper, test))
     figures = demo_figures(paper, exs, picked, test)
     table.to_csv(out/"table2.csv")
-    for name, figure in figures.items(): figure.savefig(out/f"{name}.png", dpi=110, bbox_inches="tight")
+    for name, figure in figures.items(): figure.savefig(out/f"{name}.png", dpi=110, bbox_inches="tight", pil_kwargs=PNG)
     entries = [index_entry(ex, ex.save(out)) for ex in exs]
     page = index_page("embcam demo: the paper on drawn logos, and beyond", entries, _above(scores, table, figures, str(forest.backbone)))
     (out/"index.html").write_text(page, encoding="utf-8")

@@ -19,6 +19,7 @@ from ..drawing import overlay
 from ..drawing.pages import explanation_page
 from .records import Explanation
 from .reliability import Trust
+from ..figure import PNG
 from ..files import atomic_folder
 from ..images import resize
 from ..images.pixels import SUFFIXES
@@ -101,8 +102,8 @@ def save(
     path = Path(out)/folder_name(self.name)
     record, panels = self.to_dict(), _panels(self, side)
     with atomic_folder(path, overwrite, "explanation") as part:
-        for layer, drawn in panels.items(): Image.fromarray(drawn).save(part/f"{layer}.png")
-        self.show().savefig(part/"figure.png", dpi=120, bbox_inches="tight")
+        for layer, drawn in panels.items(): Image.fromarray(drawn).save(part/f"{layer}.png", **PNG)
+        self.show().savefig(part/"figure.png", dpi=120, bbox_inches="tight", pil_kwargs=PNG)
         captioned = {"image": resize(self.image, panels["combined"].shape[:2])}
         captioned |= {_caption(self, panel): drawn for panel, drawn in panels.items()}
         (part/"index.html").write_text(explanation_page(record, captioned), encoding="utf-8")

@@ -126,7 +126,11 @@ def _stencil(logo: Logo, s: int) -> np.ndarray:  # float32 (s, s): below 0 outsi
     draw = ImageDraw.Draw(im)
     _write(draw, logo.brand, logo.font, logo.width * s, .26 * s, .5 * s, .45 * s, logo.tracking)
     _write(draw, logo.line, "DejaVuSans-Bold", logo.below * s, .09 * s, .5 * s, .69 * s, .08)
-    soft = np.asarray(im.filter(ImageFilter.GaussianBlur(s / 310)), np.float32) / 255
+    left, top, right, bottom = im.getbbox()
+    far = 6 + s // 50  # farther than the blur reaches: what is blank stays blank
+    box = max(left - far, 0), max(top - far, 0), min(right + far, s), min(bottom + far, s)
+    im.paste(im.crop(box).filter(ImageFilter.GaussianBlur(s / 310)), box)
+    soft = np.asarray(im, np.float32) / 255
     return (soft - .45 + .24 * logo.weight) * 5 + .5
 
 # %% ../../nbs/1_images/05_logos.ipynb #7a1395a2
@@ -228,6 +232,7 @@ def _camera(image: np.ndarray, logo: Logo, rng: np.random.Generator) -> np.ndarr
 # %% ../../nbs/1_images/05_logos.ipynb #b2fdda80
 def _changed(clean: np.ndarray, ink: np.ndarray, logo: Logo) -> np.ndarray:  # bool (s, s)
     "Where the defect shows."
+    if ink is clean: return np.zeros(ink.shape, bool)
     contrast = logo.density * abs(np.mean(logo.ink) - np.mean(logo.base))
     change = Image.fromarray(np.uint8(255 * np.abs(ink - clean)))
     change = change.filter(ImageFilter.GaussianBlur(logo.blur * len(ink) / 224)).filter(ImageFilter.MaxFilter(3))
