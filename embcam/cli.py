@@ -8,6 +8,7 @@ __all__ = ['parser', 'main', 'fit', 'explain', 'predict', 'embed', 'evaluate', '
 # %% ../nbs/cli.ipynb #e6a0e4a1
 import argparse
 import os
+import re
 import shutil
 import signal
 import sys
@@ -28,10 +29,40 @@ if TYPE_CHECKING:  # these import torch, for which `embcam --help` does not wait
     from embcam.network import Backbone
     from embcam.scale import Ledger
 
+# %% ../nbs/cli.ipynb #8ae48436
+def _whole(least: int, most: int = 10**9) -> Callable:
+    "A kind of argument: a whole number in a range."
+    def kind(text):
+        number = int(text) if re.fullmatch(r"\s*[-+]?[0-9]+\s*", text) else None
+        if number is not None and least <= number <= most: return number
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} to {most}.")
+    return kind
+
+
+def _word(text: str) -> str:
+    "A kind of argument: not empty."
+    if text.strip() and "\0" not in text: return text
+    raise argparse.ArgumentTypeError(f"{text!r} names nothing.")
+
+
+def _path(text: str) -> str:
+    "A kind of argument: a file or folder. A shell leaves ~ as it is in --out=~/model."
+    return os.path.expanduser(_word(text))
+
+
+def _feature_number(text: str) -> int | float | str:
+    "A kind of argument: a count, a share, or a word, as `n_features` takes them."
+    if text in ("sqrt", "all"): return text
+    if re.fullmatch(r"[0-9]+", text) and int(text): return int(text)
+    try: share = float(text)
+    except ValueError: share = 0
+    if 0 < share < 1: return share
+    raise argparse.ArgumentTypeError(f"{text!r}: choose 'sqrt', 'all', a count from 1, or a share between 0 and 1.")
+
 # %% ../nbs/cli.ipynb #dec794a7
 def _flag(
     name: str,  # "--top", or "folder" where it is given by its place
-    kind: type,  # Of its value; bool: there or not there
+    kind: Callable,  # Makes its value of what was typed; bool: there or not there
     help: str,  # A line
     **options,  # For argparse
 ) -> tuple[str, dict]:
@@ -40,58 +71,58 @@ def _flag(
 
 
 _FORCE = _flag("--force", bool, "replace what an earlier run of embcam wrote")
-_SEED = _flag("--seed", int, "seed of everything random", default=0)
+_SEED = _flag("--seed", _whole(0, 2**32 - 1), "seed of everything random", default=0)
 _SKIP = _flag("--skip-broken", bool, "list images that cannot be read and go on without them")
-_WEIGHTS = _flag("--weights", str, "'imagenet', 'none', or a safetensors or torch file (default: those that need no download)")
-_MODEL = _flag("model", str, "folder made by embcam fit", metavar="MODEL")
-_TRUST = _flag("--trust", str, "a type of another library that the model may hold, such as xgboost.sklearn.XGBClassifier; may be repeated",
+_WEIGHTS = _flag("--weights", _path, "'imagenet', 'none', or a safetensors or torch file (default: those that need no download)")
+_MODEL = _flag("model", _path, "folder made by embcam fit", metavar="MODEL")
+_TRUST = _flag("--trust", _word, "a type of another library that the model may hold, such as xgboost.sklearn.XGBClassifier; may repeat",
                action="append", metavar="NAME")
-_DATA = _flag("folder", str, "FOLDER/<class>/*, or FOLDER/images/<class>/* beside FOLDER/masks/<class>/*", metavar="FOLDER")
-_OUT = _flag("--out", str, "folder to make", required=True, metavar="DIR")
-_OUT_AGAIN = _flag("--out", str, "folder to make, or to go on with", required=True, metavar="DIR")
-_GROUPS = _flag("--groups", str, "what belongs together and is never on both sides: a pattern for the image's name, such as "
+_DATA = _flag("folder", _path, "FOLDER/<class>/*, or FOLDER/images/<class>/* beside FOLDER/masks/<class>/*", metavar="FOLDER")
+_OUT = _flag("--out", _path, "folder to make", required=True, metavar="DIR")
+_OUT_AGAIN = _flag("--out", _path, "folder to make, or to go on with", required=True, metavar="DIR")
+_GROUPS = _flag("--groups", _path, "what belongs together and is never on both sides: a pattern for the image's name, such as "
                 "'(?P<group>part[0-9]+)', a number of folders below the class folder, a CSV with the columns image and group, or 'twins': "
                 "near duplicates")
 _NETWORK = [
-    _flag("--backbone", str, "efficientnet_lite0, torchvision's name of a network, or timm/ and timm's", default="efficientnet_lite0"),
-    _flag("--pooled", str, "what makes the embedding: 'stages', 'last', or names of layers with commas", default="stages"),
-    _flag("--size", int, "side of the network's input, pixels (default: as the weights ask)"),
-    _flag("--resize", str, "how images meet the network: squash, letterbox, crop or native", default="squash"),
-    _flag("--bits", int, "bits in use of images wider than a byte, such as 12 (default: found over all images)"),
-    _flag("--precision", str, "of embeddings: float32, bfloat16, or auto: bfloat16 where the processor has it, half as fast again",
+    _flag("--backbone", _word, "efficientnet_lite0, torchvision's name of a network, or timm/ and timm's", default="efficientnet_lite0"),
+    _flag("--pooled", _word, "what makes the embedding: 'stages', 'last', or names of layers with commas", default="stages"),
+    _flag("--size", _whole(8, 8192), "side of the network's input, pixels (default: as the weights ask)"),
+    _flag("--resize", _word, "how images meet the network: squash, letterbox, crop or native", default="squash"),
+    _flag("--bits", _whole(8, 16), "bits in use of images wider than a byte, such as 12 (default: found over all images)"),
+    _flag("--precision", _word, "of embeddings: float32, bfloat16, or auto: bfloat16 where the processor has it, half as fast again",
           default="float32"),
     _flag("--draft", bool, "decode JPEGs much larger than the input at reduced size: four times as fast at 12 megapixels")]
 _ENGINE = [
-    _flag("--engine", str, "who works: this process, or Ray on this machine or a cluster", default="local", choices=["local", "ray"]),
-    _flag("--workers", int, "of Ray, one core or GPU each (default: as many as there are cores)"),
-    _flag("--address", str, "of a Ray cluster that reads and writes the same folders (default: Ray on this machine)", metavar="HOST:PORT")]
+    _flag("--engine", _word, "who works: this process, or Ray on this machine or a cluster", default="local", choices=["local", "ray"]),
+    _flag("--workers", _whole(1), "of Ray, one core or GPU each (default: as many as there are cores)"),
+    _flag("--address", _word, "of a Ray cluster that reads and writes the same folders (default: on this machine)", metavar="HOST:PORT")]
 
 # %% ../nbs/cli.ipynb #d384e151
 _DEMO = [
     _SEED, _WEIGHTS,
-    _flag("--out", str, "folder to make", default="embcam-demo"),
-    _flag("--n", int, "number of logos", default=480)]
+    _flag("--out", _path, "folder to make", default="embcam-demo"),
+    _flag("--n", _whole(1), "number of logos", default=480)]
 _FIT = [
     _SEED, _SKIP, _WEIGHTS,
-    _flag("folder", str, "one folder of images per class", metavar="FOLDER"),
-    _flag("--out", str, "folder to make", required=True, metavar="MODEL"),
-    _flag("--head", str, "ridge, logistic, lda, svm, forest, auto: the best of them, or linear: without the forest", default="auto"),
-    _flag("--n-features", str, "'sqrt', 'all', a count or a share (default: as the head is made for)"),
+    _flag("folder", _path, "one folder of images per class", metavar="FOLDER"),
+    _flag("--out", _path, "folder to make", required=True, metavar="MODEL"),
+    _flag("--head", _word, "ridge, logistic, lda, svm, forest, auto: the best of them, or linear: without the forest", default="auto"),
+    _flag("--n-features", _feature_number, "'sqrt', 'all', a count or a share (default: as the head is made for)"),
     _GROUPS,
-    _flag("--cache", str, "keep embeddings here, so that a second fit is instant", metavar="DIR"),
+    _flag("--cache", _path, "keep embeddings here, so that a second fit is instant", metavar="DIR"),
     *_NETWORK]
 _EXPLAIN = [
     _MODEL, _TRUST, _SEED, _SKIP,
-    _flag("images", str, "images or folders of images", metavar="IMAGE", nargs="+"),
+    _flag("images", _path, "images or folders of images", metavar="IMAGE", nargs="+"),
     _OUT,
-    _flag("--target", str, "signed, logit, or the paper's TOZ, TZZ, TRR (default: signed)"),
-    _flag("--ranking", str, "auto, exact, surrogate, lime, shap, permutation, importances or 'mutual information' (default: auto)"),
-    _flag("--top", int, "number of features that are kept (default: all for an exact ranking, else 13)"),
-    _flag("--method", str, "CAM method of embcam's or of the grad-cam package (default: the explainer's)"),
-    _flag("--samples", int, "samples of LIME and other sampling rankings (default: their own)"),
-    _flag("--label", str, "the class to explain (default: the predicted one)", metavar="CLASS"),
-    _flag("--versus", str, "why the one and not this one (default: all others)", metavar="CLASS"),
-    _flag("--coco", str, "also write the boxes of the maps as COCO annotations (JSON)", metavar="FILE"),
+    _flag("--target", _word, "signed, logit, or the paper's TOZ, TZZ, TRR (default: signed)"),
+    _flag("--ranking", _word, "auto, exact, surrogate, lime, shap, permutation, importances or 'mutual information' (default: auto)"),
+    _flag("--top", _whole(1), "number of features that are kept (default: all for an exact ranking, else 13)"),
+    _flag("--method", _word, "CAM method of embcam's or of the grad-cam package (default: the explainer's)"),
+    _flag("--samples", _whole(1), "samples of LIME and other sampling rankings (default: their own)"),
+    _flag("--label", _word, "the class to explain (default: the predicted one)", metavar="CLASS"),
+    _flag("--versus", _word, "why the one and not this one (default: all others)", metavar="CLASS"),
+    _flag("--coco", _path, "also write the boxes of the maps as COCO annotations (JSON)", metavar="FILE"),
     _flag("--only-wrong", bool, "only images whose prediction differs from their class folder"),
     _flag("--paper", bool, "the paper's setting: LIME, TZZ, top 13, Grad-CAM of a cosine"),
     _flag("--no-pages", bool, "for many images: a table in Parquet and one index; "
@@ -101,30 +132,30 @@ _ON_MASKS = "pixel_auc", "pointing_game_15", "mass_accuracy", "average_precision
 _ON_PREDICTIONS = "deletion_mean", "insertion_mean"
 _EVALUATE = [
     _MODEL, _TRUST, _SEED, _SKIP, _DATA, _OUT_AGAIN,
-    _flag("--n", int, "at most so many images, drawn by the seed, with masks if there are any", default=20),
-    _flag("--metrics", str, f"names of embcam.judging.metrics (default: {', '.join(_ON_MASKS + _ON_PREDICTIONS)})",
+    _flag("--n", _whole(1), "at most so many images, drawn by the seed, with masks if there are any", default=20),
+    _flag("--metrics", _word, f"names of embcam.judging.metrics (default: {', '.join(_ON_MASKS + _ON_PREDICTIONS)})",
           nargs="+", metavar="NAME"),
     _flag("--all", bool, "images that the model was fitted on, too; they flatter the prediction"),
     _flag("--costly", bool, "also baselines that need hundreds of passes for a map: occlusion, LIME on superpixels, RISE, RELAX")]
 _AUDIT = [_MODEL, _TRUST, _SEED, _SKIP, _DATA, _GROUPS, _OUT_AGAIN]
 _PREDICT = [
     _MODEL, _TRUST, _SKIP,
-    _flag("folder", str, "images, in subfolders or not", metavar="FOLDER"),
-    _flag("--out", str, "table to write", required=True, metavar="CSV")]
+    _flag("folder", _path, "images, in subfolders or not", metavar="FOLDER"),
+    _flag("--out", _path, "table to write", required=True, metavar="CSV")]
 _EMBED = [
-    _flag("folder", str, "images, in class folders or not", metavar="FOLDER"),
+    _flag("folder", _path, "images, in class folders or not", metavar="FOLDER"),
     _OUT_AGAIN,
-    _flag("--model", str, "folder made by embcam fit: its network embeds, and it predicts", metavar="MODEL"),
-    _flag("--part-size", int, "images in a part, all of which a crash can cost", default=256),
+    _flag("--model", _path, "folder made by embcam fit: its network embeds, and it predicts", metavar="MODEL"),
+    _flag("--part-size", _whole(1), "images in a part, all of which a crash can cost", default=256),
     *_ENGINE, _TRUST, _SEED, _WEIGHTS, *_NETWORK]
 _EXPLORE = [
     _TRUST,
-    _flag("model", str, "folder made by embcam fit (default: one for drawn logos)", metavar="MODEL", nargs="?"),
-    _flag("folder", str, "images; those that the model was fitted on serve as examples only", metavar="FOLDER", nargs="?"),
-    _flag("--audit", str, "folder made by embcam audit: the gallery offers what it found, training images included", metavar="DIR"),
+    _flag("model", _path, "folder made by embcam fit (default: one for drawn logos)", metavar="MODEL", nargs="?"),
+    _flag("folder", _path, "images; those that the model was fitted on serve as examples only", metavar="FOLDER", nargs="?"),
+    _flag("--audit", _path, "folder made by embcam audit: the gallery offers what it found, training images included", metavar="DIR"),
     _flag("--lab", bool, "in JupyterLab, where cells can be added; default Voila"),
-    _flag("--port", int, "0: any free one", default=0),
-    _flag("--theme", str, "of Voila", choices=["light", "dark"], default="light"),
+    _flag("--port", _whole(0, 65535), "0: any free one", default=0),
+    _flag("--theme", _word, "of Voila", choices=["light", "dark"], default="light"),
     _flag("--no-browser", bool, "only print the address")]
 
 # %% ../nbs/cli.ipynb #2479a9c0
@@ -133,6 +164,13 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str:
         if action.default in (None, False, argparse.SUPPRESS) or "(default" in action.help: return action.help
         return f"{action.help} (default: %(default)s)"
+
+
+class _Parser(argparse.ArgumentParser):
+    "Says what is wrong in one line."
+    def error(self, message: str):
+        said = message.removeprefix("argument ").rstrip(".")
+        self.exit(2, f"embcam: {said}. See {self.prog} --help.\n")
 
 
 _TABLES = dict(
@@ -149,7 +187,7 @@ _TABLES = dict(
 
 def parser() -> argparse.ArgumentParser:
     "The command line: a subcommand for each row of _TABLES."
-    top = argparse.ArgumentParser(prog="embcam", description="Why did my classifier say that, and where in the image?")
+    top = _Parser(prog="embcam", description="Why did my classifier say that, and where in the image?")
     top.add_argument("--version", action="version", version=f"embcam {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND", dest="command")
     for name, (summary, flags) in _TABLES.items():
@@ -169,20 +207,11 @@ def _command(function: Callable) -> Callable:
 def _note(message: Warning, *rest, **more) -> None: print(f"note: {message}", file=sys.stderr)
 
 
-def _expand_home(args: argparse.Namespace) -> None:
-    "A shell leaves ~ as it is in --out=~/model."
-    for name in "out", "folder", "model", "images", "cache", "coco", "audit", "weights", "groups":
-        value = getattr(args, name, None)
-        if isinstance(value, str): setattr(args, name, os.path.expanduser(value))
-        elif isinstance(value, list): setattr(args, name, list(map(os.path.expanduser, value)))
-
-
 def main(
     argv: Sequence[str] | None = None,  # Arguments; default those of the process
 ) -> int:  # Exit code
     "Run one command: 0, 2 after one line that says what was wrong, or 3 if images could not be read and the run went on."
     args = parser().parse_args(argv)
-    _expand_home(args)
     for stream in sys.stdout, sys.stderr:  # a console that cannot write a class name shows a question mark
         if hasattr(stream, "reconfigure"): stream.reconfigure(errors="replace")
     if threading.current_thread() is threading.main_thread():
@@ -279,17 +308,6 @@ def _named_weights(
 ) -> str | None:  # For Backbone
     "Nothing is 'auto', 'none' is untrained, anything else is passed on."
     return "auto" if text is None else None if text == "none" else text
-
-# %% ../nbs/cli.ipynb #38255002
-def _named_number(
-    text: str | None,  # As typed
-) -> int | float | str | None:
-    "A count, a share, or a word, as `n_features` takes them."
-    if text is None: return None
-    for kind in int, float:
-        try: return kind(text)
-        except ValueError: pass
-    return text
 
 # %% ../nbs/cli.ipynb #d17ee5b3
 def _backbone_from_args(
@@ -430,19 +448,21 @@ def fit(args: argparse.Namespace) -> None:
     _check_output(args.out, args.force, "model", args.folder)
     from embcam.images.sets import groups_line
     from embcam.model import HEADS
+    from embcam.ranking.selection import feature_count
     if args.head not in ("auto", "linear", *HEADS): raise ValueError(f"--head {args.head}: choose auto, linear, {', '.join(HEADS)}.")
     named = None if args.groups == "twins" else args.groups
     images = _load_images(args.folder, args.skip_broken, args.bits, named)
     if len(images.classes) < 2:
         raise ValueError(f"{args.folder} holds one class, '{images.classes[0]}': a classifier needs two or more folders of images.")
     backbone = _backbone_from_args(args, args.cache or True)
+    if args.n_features is not None: feature_count(args.n_features, len(images), backbone.n_features)  # before the long work
     if args.groups == "twins": images = _with_twins(images, backbone)
     if images.groups is not None: print(groups_line(images.groups))
     if images.own_split: print(images.own_split)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it says the same
         train, test = images.split(test_size=.25, seed=args.seed)
-    classifier = _choose_classifier(backbone, train, args.head, _named_number(args.n_features), args.seed)
+    classifier = _choose_classifier(backbone, train, args.head, args.n_features, args.seed)
     model = classifier.save(args.out, overwrite=args.force)  # before anything that may fail, such as a console
     _print_score(classifier, images, train, test)
     if args.groups is None: _print_twins(classifier, images, train, test)
@@ -615,9 +635,6 @@ def _explain_to_pages(args: argparse.Namespace, explainer: "Explainer", images: 
     from embcam.files import atomic_folder
     engine, places = _engine(args), {}
     images = dict(zip(_own_folders(images), images.values()))
-    if args.coco and os.path.lexists(args.coco) and not args.force:
-        raise FileExistsError(f"{args.coco} exists: choose another name, or pass --force.")
-    if args.coco and engine: raise ValueError("--coco is written by the local engine: leave --engine out.")
     with atomic_folder(args.out, args.force, "explanations") as out:
         if engine:
             from embcam.scale import explain_to_pages
@@ -632,14 +649,26 @@ def _explain_to_pages(args: argparse.Namespace, explainer: "Explainer", images: 
     print(f"open {args.out}/index.html")
 
 
+def _check_coco(args: argparse.Namespace) -> None:
+    "Whether boxes can be written, if they are asked for."
+    if args.coco is None: return
+    from embcam.files import check_parent
+    if args.no_pages: raise ValueError("--coco is written beside pages: leave --no-pages out.")
+    if _engine(args): raise ValueError("--coco is written by the local engine: leave --engine out.")
+    if os.path.isdir(args.coco): raise FileExistsError(f"{args.coco} is a folder: choose another name.")
+    if os.path.lexists(args.coco) and not args.force: raise FileExistsError(f"{args.coco} exists: choose another name, or pass --force.")
+    check_parent(args.coco)
+
+
 @_command
 def explain(args: argparse.Namespace) -> None:
     "embcam explain"
     kind = "table of explanations" if args.no_pages else "explanations"
     _check_output(args.out, args.force or args.no_pages, kind, args.model, *args.images)
+    _check_coco(args)
     images, classifier = _find_images(args.images), _load_model(args)
-    if args.only_wrong or not args.no_pages: images = _readable_images(images, args.skip_broken, classifier.backbone.bits)
     explainer, question = _explainer_from_args(args, classifier), _question(args, classifier)
+    if args.only_wrong or not args.no_pages: images = _readable_images(images, args.skip_broken, classifier.backbone.bits)
     if args.only_wrong: images = _wrong_images(classifier, images, args.images)
     write = _explain_to_table if args.no_pages else _explain_to_pages
     write(args, explainer, images, question)
@@ -681,7 +710,9 @@ def predict(args: argparse.Namespace) -> None:
 def embed(args: argparse.Namespace) -> None:
     "embcam embed"
     _check_output(args.out, True, "table of embeddings", args.folder)  # one that is begun goes on
+    from embcam.images import list_images
     from embcam.scale import embed_folder
+    if next(list_images(args.folder), None) is None: raise ValueError(f"{args.folder} holds no images.")
     if args.model:
         _check_model(args.model)
         named = [flag for flag, options in (*_NETWORK, _WEIGHTS) if getattr(args, flag[2:]) != options.get("default", False)]
@@ -768,9 +799,10 @@ def _compare_kept(rows: dict, some: "ImageSet", metrics: dict, out: Path, seed: 
 def evaluate(args: argparse.Namespace) -> None:
     "embcam evaluate"
     _check_output(args.out, True, "evaluation", args.model, args.folder)  # one that is begun goes on
-    if args.n < 1: raise ValueError(f"--n {args.n}: ask for at least one image.")
     _check_model(args.model)
     from embcam.files import atomic_folder, begin_folder
+    from embcam.judging.comparison import as_metrics
+    if args.metrics: as_metrics(args.metrics)  # before the long work
     images, classifier = _load_images(args.folder, args.skip_broken), _load_model(args)
     images = _held_out(classifier, images, args.all)
     some, metrics = _choose_images(images, args.n, args.seed, args.metrics)

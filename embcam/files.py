@@ -93,7 +93,10 @@ def write_errors(path: Path, part: Path) -> Iterator[None]:
 def check_parent(
     path: str | Path,  # The folder or file to make
 ) -> None:
-    "PermissionError where it cannot be made."
+    "PermissionError where it cannot be made; ValueError for a name that no file can have."
+    try: os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError): pass
+    except OSError as error: raise ValueError(f"{path} cannot be made ({error.strerror}): choose another name.") from None
     above = next(parent for parent in Path(path).absolute().parents if parent.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise PermissionError(f"{path} cannot be made: {above} is no folder that you may write to.")

@@ -1,6 +1,7 @@
 "Commands with wrong input: one line that says what is wrong, exit code 2, and nothing left behind."
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from unittest.mock import patch
@@ -36,6 +37,7 @@ def home(tmp_path_factory):
     (home/"cut").mkdir()
     (home/"cut"/"cut.png").write_bytes((home/"one"/"only"/"a.png").read_bytes()[:1500])
     (home/"table.csv").write_text("image,prediction\n")
+    (home/"latin.csv").write_bytes("image,group\nZoë.png,a\n".encode("latin-1"))
     (home/"out").mkdir()
     (home/"out"/"mine.txt").write_text("not embcam's")
     return home
@@ -44,7 +46,8 @@ def home(tmp_path_factory):
 def error_of(home, capfd, words: list) -> str:
     "Run a command whose words below `home` begin with ~; its one line."
     before = sorted(os.listdir(home))
-    code = cli.main([str(word).replace("~", str(home)) for word in words])
+    try: code = cli.main([str(word).replace("~", str(home)) for word in words])
+    except SystemExit as error: code = error.code
     lines = [line for line in capfd.readouterr().err.replace("\r", "\n").splitlines() if line.startswith(("embcam: ", "Traceback"))]
     assert (code, len(lines), sorted(os.listdir(home))) == (2, 1, before), lines
     return lines[0]
@@ -66,7 +69,7 @@ WRONG = [
     (["explain", "~/nowhere", "~/one", "--out", "~/o"], "nowhere: no such folder"),
     (["explain", "~/model", "~/cut", "--out", "~/o"], "Or pass --skip-broken"),
     (["explain", "~/model", "~/one", "--out", "~/out", "--no-pages"], "out"),
-    (["embed", "~/empty", "--out", "~/o", "--workers", "2"], "workers"),
+    (["embed", "~/photos", "--out", "~/o", "--workers", "2"], "workers"),
     (["embed", "~/photos", "--out", "~/o", "--model", "~/model", "--size", "64"], "--size: --model"),
     ([*EXPLAIN, "--target", "TTT"], "TTT"),
     ([*EXPLAIN, "--label", "bad"], "There is no class 'bad': choose "),
@@ -74,11 +77,16 @@ WRONG = [
     (["explain", "~/model", "~/empty", "--out", "~/o", "--only-wrong"], "holds no images"),
     ([*EXPLAIN, "--only-wrong"], "no image lies in a folder of one of the classes"),
     ([*EXPLAIN, "--method", "grandcam"], "grandcam"),
-    ([*EXPLAIN, "--top", "0"], "top"),
+    ([*EXPLAIN, "--top", "0"], "--top: '0' is no whole number from 1 to"),
+    ([*EXPLAIN, "--coco", "~/one"], "one is a folder"),
+    ([*EXPLAIN, "--coco", "~/nowhere/b.json", "--no-pages"], "--coco is written beside pages"),
+    ([*EXPLAIN, "--coco", "~/table.csv/b.json"], "is no folder that you may write to"),
+    ([*EXPLAIN, "--label"], "--label: expected one argument"),
+    ([*EXPLAIN, "--wrong"], "unrecognized arguments: --wrong"),
     (["explain", "~/model", "~/one", "--out", "~/model", "--force"], "model"),
     ([*EVALUATE, "~/model", "--force"], "model"),
     ([*EVALUATE, "~/e"], "The model was fitted on all 1 images: name others, or pass --all"),
-    ([*EVALUATE, "~/e", "--n", "0"], "--n 0: ask for at least one image"),
+    ([*EVALUATE, "~/e", "--n", "0"], "--n: '0' is no whole number from 1"),
     ([*EVALUATE, "~/e", "--all", "--metrics", "pixel_acu"], "pixel_acu"),
     ([*EVALUATE, "~/e", "--all", "--metrics", "pixel_auc"], "There are no masks"),
     (["evaluate", "~/model", "~/empty", "--out", "~/e"], "empty"),
@@ -94,7 +102,27 @@ WRONG = [
     (["explore", "~/model", "~/one", "--audit", "~/nowhere"], "holds no finished audit"),
     (["explore", "~/model", "~/one", "--audit", "~/audit"], "is an audit of other images"),
     (["explore", "--audit", "~/audit"], "An audit needs its model"),
+    (["explore", "~/model", "~/one", "--port", "70000"], "--port: '70000' is no whole number from 0 to 65535"),
+    (["embed", "~/empty", "--out", "~/o"], "empty holds no images"),
+    ([*FIT, "~/m", "--n-features", "705"], "n_features=705: the embedding has 704 values"),
+    ([*FIT, "~/m", "--groups", "(?P<group>"], "is no regular expression"),
+    ([*FIT, "~/m", "--groups", "~/no.csv"], "no.csv cannot be read (No such file or directory): check the name"),
+    ([*FIT, "~/m", "--groups", "~/latin.csv"], "latin.csv is no UTF-8"),
+    ([*FIT, "~/" + "m"*300], "cannot be made (File name too long)"),
+    (["predict", "~/model", "~/one", "--out", "~/" + "m"*300], "File name too long"),
+    ([], "the following arguments are required: COMMAND"),
 ]
+NUMBERS = [([*FIT, "~/m"], "--seed --size --bits --n-features"), (EXPLAIN, "--top --samples --seed --workers"),
+           ([*EVALUATE, "~/e"], "--n --seed"), (["embed", "~/photos", "--out", "~/o"], "--part-size --workers --size --bits --seed"),
+           (["demo", "--out", "~/o"], "--n --seed"), (["explore"], "--port"), (["audit", "~/model", "~/photos", "--out", "~/o"], "--seed")]
+WRONG += [([*words, flag, wrong], f"{flag}: '{wrong}'") for words, flags in NUMBERS for flag in flags.split()
+          for wrong in ("-1", "1.5", "nan", "-.5", "1e400", "", "abc", "9"*30, "0x10", "１") if (flag, wrong) != ("--n-features", "9"*30)]
+NAMED = [([*FIT, "~/m"], "--weights --backbone --pooled --resize --precision --head --groups --cache --out"),
+         (EXPLAIN, "--target --ranking --method --label --versus --coco --out --trust --address"), ([*EVALUATE, "~/e"], "--metrics --out"),
+         (["embed", "~/photos", "--out", "~/o"], "--model --address --out"), (["explore", "~/model", "~/one"], "--audit")]
+WRONG += [([*words, flag, ""], f"{flag}: '' names nothing") for words, flags in NAMED for flag in flags.split()]
+WRONG += [([command, "", "--out", "~/o"], "names nothing") for command in ("fit", "embed")]
+WRONG += [([command, "~/model", "", "--out", "~/o"], "'' names nothing") for command in ("explain", "predict", "audit", "evaluate")]
 
 
 @pytest.mark.parametrize("words, message", WRONG, ids=[" ".join(words) for words, _ in WRONG])
@@ -105,6 +133,13 @@ def test_wrong_input_is_one_line(words, message, home, capfd):
 def test_explore_says_what_to_install(home, capfd):
     with patch("importlib.util.find_spec", return_value=None):
         assert "is not installed: pip install" in error_of(home, capfd, ["explore", "~/model", "~/one"])
+
+
+def test_a_port_that_is_taken(home, capfd):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        assert f"Port {port} cannot be used" in error_of(home, capfd, ["explore", "~/model", "~/one", "--port", port])
 
 
 def test_every_command_has_a_table():
@@ -174,7 +209,6 @@ def test_labels_come_from_folders_that_were_named(home, tmp_path):
 def test_a_tilde_is_the_home_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     args = cli.parser().parse_args(["explain", "~/m", "~/a", "b~c", "--out=~/o", "--label", "~x"])
-    cli._expand_home(args)
     assert (args.model, args.images, args.out, args.label) == (f"{tmp_path}/m", [f"{tmp_path}/a", "b~c"], f"{tmp_path}/o", "~x")
 
 

@@ -183,6 +183,10 @@ def test_untrained_networks_warn_and_say_so():
     assert untrained("squeezenet1_0", size=64, seed=1).weights_hash != backbone.weights_hash
 
 
+def test_an_input_too_small_for_stages():
+    with pytest.raises(ValueError, match="no stages for images of 1 px: choose a larger size"): Backbone(size=1, pooled="stages")
+
+
 def test_names_that_are_wrong(tmp_path, monkeypatch):
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
     with pytest.raises(WeightsError, match=r"Without internet: Backbone\(\)"): Backbone("resnet18")

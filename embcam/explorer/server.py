@@ -203,7 +203,9 @@ def _check(model: str | Path | None, folder: str | Path | None, trusted: Sequenc
 def _free_port(port: int) -> int:
     "The port, if it is free, or for 0 any free one; OSError if it is taken."
     with socket.socket() as free:
-        free.bind(("127.0.0.1", port))
+        try: free.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise OSError(f"Port {port} cannot be used ({error.strerror}): choose another, or 0 for a free one.") from None
         return free.getsockname()[1]
 
 

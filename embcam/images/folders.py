@@ -311,7 +311,12 @@ def _groups_by_table(
     names: list[str],  # Of the images, below the folder
 ) -> list[str]:
     "The column `group` of a table, by its column `image`; ValueError that names the first image that is unknown, double or missing."
-    with open(file, encoding="utf-8-sig", newline="") as table: rows = list(csv.DictReader(table))
+    try: text = file.read_text(encoding="utf-8-sig")
+    except OSError as error: raise ValueError(f"{file} cannot be read ({error.strerror}): check the name.") from None
+    except UnicodeDecodeError: raise ValueError(f"{file} is no UTF-8: save it as CSV UTF-8.") from None
+    head = text.partition("\n")[0]
+    delimiter = ";" if head.count(";") > head.count(",") else ","  # as spreadsheets write where the comma is decimal
+    rows = list(csv.DictReader(io.StringIO(text), delimiter=delimiter))
     if rows and not {"image", "group"} <= set(rows[0]):
         raise ValueError(f"{file} needs the columns image and group, and has {', '.join(map(str, rows[0]))}.")
     known, groups = set(names), {}

@@ -451,6 +451,8 @@ def choose_pooled(
     "The layers whose averages make the embedding; ValueError for a name that has no grid."
     stages = _stage_blocks(network, grids, size)
     names = stages if wanted == "stages" else _as_names(wanted)
+    if wanted == "stages" and not stages:
+        raise ValueError(f"{class_name(network)} has no stages for images of {size} px: choose a larger size.")
     if len(set(names)) < len(names) or not names: raise ValueError(f"pooled={names!r}: name one or more layers, each once.")
     _check_grids(network, grids, names, stages)
     _check_runs(network, names, size)

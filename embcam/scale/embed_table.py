@@ -118,7 +118,7 @@ def embed_folder(
 ) -> Ledger:  # What became of each image
     """Embed a folder into `out/embeddings.parquet`, and list broken images in `out/errors.parquet`.
     The same call again goes on where the first one stopped."""
-    check_engine(engine.get("engine", "local"), engine.get("workers"), engine.get("address"))
+    check_engine(engine.get("engine", "local"), engine.get("workers"), engine.get("address"), part_size)
     backbone, head = (model, None) if isinstance(model, Backbone) else (model.backbone, model.head_)
     if backbone.bits is None: backbone = backbone.reading([path for _, path, _ in list_images(folder)])  # one scale for all
     files, settings = list_images(folder), dict(rows="embeddings") | settings_of(backbone, head)

@@ -116,7 +116,7 @@ def explain_files(
     **engine,  # engine, workers and address, as for `run_parts`
 ) -> Ledger:  # What became of each image
     "Explain images into `out/explanations.parquet`, with `out/index.html` to look at them; goes on like `embed_folder`."
-    check_engine(engine.get("engine", "local"), engine.get("workers"), engine.get("address"))
+    check_engine(engine.get("engine", "local"), engine.get("workers"), engine.get("address"), part_size)
     c, asked = explainer.classifier, dict(label=label, versus=versus)
     how = {name: str(getattr(explainer, name)) for name in ("target", "ranking", "top", "method", "random_state", "samples", "limits")}
     settings = dict(rows="explanations") | settings_of(c.backbone, c.head_) | how | {name: str(value) for name, value in asked.items()}

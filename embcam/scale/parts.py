@@ -9,6 +9,7 @@ __all__ = ['Ledger', 'as_part', 'cut_parts', 'open_run', 'write_part', 'finished
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -155,8 +156,9 @@ class PartWriter:
         return _summary(len(good), errors)
 
 # %% ../../nbs/6_scale/01_parts.ipynb #2782b034
-def check_engine(engine: str, workers: int | None, address: str | None) -> None:
-    "ValueError for an engine that is none, and for options that it does not have."
+def check_engine(engine: str, workers: int | None, address: str | None, part_size: int = 1) -> None:
+    "ValueError for an engine that is none, for options that it does not have, and for parts without images."
+    if part_size not in range(1, sys.maxsize): raise ValueError(f"part_size={part_size!r}: ask for a whole number of images, one or more.")
     if engine not in ("local", "ray"): raise ValueError(f"engine={engine!r}: choose 'local' or 'ray'.")
     if engine == "local" and (workers or address):
         raise ValueError(f"{f'workers={workers}' if workers else f'address={address!r}'} belongs to engine='ray': the local engine is "
