@@ -3,9 +3,11 @@ import json
 
 import numpy as np
 import pytest
+from matplotlib.path import Path as MplPath
+from skimage.transform import resize
 
 from embcam.maps import Place, boxes_on_mask, coco_record, relevance_mask, relevance_places
-from embcam.maps.boxes import run_lengths
+from embcam.maps.boxes import polygons
 
 
 @pytest.fixture
@@ -77,9 +79,26 @@ def test_pycocotools_reads_it(maps, tmp_path):
         annotations, places = read.loadAnns(read.getAnnIds(imgIds=i)), relevance_places(m)
         assert len(annotations) == len(places) > 0
         for annotation, place in zip(annotations, places):
-            assert np.array_equal(read.annToMask(annotation).astype(bool), place.mask)
+            assert np.array_equal(read.annToMask(annotation).astype(bool), place.mask) and isinstance(annotation["segmentation"][0], list)
             x, y, w, h = annotation["bbox"]
             assert (x, y, x + w, y + h) == place.box and annotation["area"] == place.mask.sum()
 
 
-def test_run_lengths_of_a_full_mask(): assert run_lengths(np.ones((3, 2))) == [0, 6]
+def inside(rows, shape):
+    "Pixels whose middle lies in an odd number of polygons; each pixel in one at most."
+    points = np.stack(np.meshgrid(np.arange(shape[1]) + .5, np.arange(shape[0]) + .5), -1).reshape(-1, 2)
+    found = np.sum([MplPath(np.reshape(row, (-1, 2)), closed=False).contains_points(points) for row in rows], axis=0)
+    assert np.max(found) <= 1
+    return np.reshape(found > 0, shape)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_polygons_are_the_mask(seed):
+    "Holes, holes in holes, pixels that touch at corners, edges of the image; by another library, and by COCO's own."
+    rng = np.random.default_rng(seed)
+    mask = resize(rng.random((6, 8)), (24, 33), order=seed % 2) > .4 if seed % 4 else rng.random((9, 13)) > .5
+    rows = polygons(mask)
+    assert np.array_equal(inside(rows, mask.shape), mask)
+    coco = pytest.importorskip("pycocotools.mask")
+    own = sum(coco.decode(coco.frPyObjects([row], *mask.shape))[..., 0].astype(int) for row in rows)
+    assert np.array_equal(own, mask)
