@@ -260,9 +260,8 @@ def _readable_images(
     bits: int | None = None,  # That the model reads them at
 ) -> dict:  # {name: path} of those that can be read
     "Read every image once; the first that cannot be read is an error, or all such are listed and left out."
-    from tqdm.auto import tqdm
-
     from embcam.images import ImageError, open_image
+    from embcam.progress import tqdm
     good = {}
     for name, path in tqdm(images.items(), desc="checking", leave=False):
         try: open_image(path, bits=bits)
@@ -557,9 +556,8 @@ def _save_explanations(
     **question,  # label and versus
 ) -> list:  # Entries of the index page
     "Explain images one by one and write a folder for each."
-    from tqdm.auto import tqdm
-
     from embcam.explanation.saving import index_entry
+    from embcam.progress import tqdm
     entries = []
     for name, source in tqdm(images.items(), desc="explaining"):
         ex = explainer(source, name=name, **question)
@@ -680,9 +678,9 @@ _HEAD = "image,prediction"  # how a table of predictions begins: other programs 
 def _check_table(out: Path, force: bool) -> None:
     "FileExistsError, if `out` is there and may not be replaced: without --force, or what is no table of predictions."
     if out.is_file() and force:
-        with open(out, "rb") as file:
-            if file.read(len(_HEAD)) != _HEAD.encode():
-                raise FileExistsError(f"{out} is no table of embcam predict, and is not overwritten.")
+        with open(out, "rb") as file: start = file.read(len(_HEAD) + 3)
+        if not start.removeprefix(b"\xef\xbb\xbf").startswith(_HEAD.encode()):
+            raise FileExistsError(f"{out} is no table of embcam predict, and is not overwritten.")
     elif os.path.lexists(out):
         raise FileExistsError(f"{out} exists: choose another name" + ("." if out.is_dir() else ", or pass --force."))
 

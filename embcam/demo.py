@@ -17,6 +17,7 @@ from .explanation import Explainer, Explanation, explanation_grid, similarity_ta
 from .explanation.paper import beside_paper
 from .explanation.saving import index_entry
 from .figure import PNG
+from .files import write_csv
 from .images import ImageSet
 from .maps import EnergyTarget
 from .model import EmbeddingClassifier
@@ -104,7 +105,7 @@ def write_demo(
     exs = [default(image, name=name) for name, image in zip(picked.names, picked.images)]
     table = beside_paper(similarity_table(paper, test))
     figures = demo_figures(paper, exs, picked, test)
-    table.to_csv(out/"table2.csv")
+    write_csv(table, out/"table2.csv", index=True)
     for name, figure in figures.items(): figure.savefig(out/f"{name}.png", dpi=110, bbox_inches="tight", pil_kwargs=PNG)
     entries = [index_entry(ex, ex.save(out)) for ex in exs]
     page = index_page("embcam demo: the paper on drawn logos, and beyond", entries, _above(scores, table, figures, str(forest.backbone)))

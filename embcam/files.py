@@ -206,6 +206,7 @@ def write_csv(
     path: str | Path,  # File to write
     index: bool = False,  # Write the index, too
 ) -> None:
-    "Write a table of images or classes as CSV, without formulas."
+    "Write a table of images or classes as CSV, without formulas, and with a mark that it is UTF-8 where that matters."
     plain = table.apply(lambda column: column.map(_plain_cell)).rename(columns=_plain_cell)
-    (plain.rename(index=_plain_cell) if index else plain).to_csv(path, index=index)
+    text = (plain.rename(index=_plain_cell) if index else plain).to_csv(index=index)
+    Path(path).write_text(text, encoding="utf-8" if text.isascii() else "utf-8-sig", newline="")  # else Excel shows KratzÃ©r

@@ -1,12 +1,19 @@
 "Edge cases of embcam.drawing.plotting."
+import warnings
+
 import numpy as np
 import pytest
+from fontTools.ttLib import TTFont
+from matplotlib import font_manager, rc_context, style
+from matplotlib.colors import to_rgb
 from PIL import Image
+
+from embcam import figure as figure_room
 
 from embcam.drawing import annotate, mask_outline, overlay, ranking_bars, show_map
 from embcam.drawing.plotting import explanation_figure
 from embcam.drawing.plotting import map_rows
-from embcam.figure import figure_jpeg, new_figure
+from embcam.figure import figure_jpeg, new_figure, other_fonts
 from embcam.images import encode_image, resize, thumbnail
 
 RNG = np.random.default_rng(0)
@@ -115,3 +122,68 @@ def test_map_rows_and_explanation_figure_resize_the_image():
 def test_outline_of_a_small_image_leaves_the_mask_visible():
     mask = RNG.random((40, 60)) < .4
     assert not (mask_outline(mask, mask.shape) & mask).any()
+
+
+def drawn(**options):
+    "The figure of an explanation of a class in two scripts."
+    strength = RNG.random((20, 30)).astype(np.float32)
+    return explanation_figure(IMAGE, {"a": strength}, summary="\u574f_1 $5 (80%)", notes=["Kratz\u00e9r"], title="50 %_a", **options)
+
+
+@pytest.fixture
+def chinese(tmp_path):
+    "A font of two Chinese letters, as if it were installed."
+    font = TTFont(font_manager.findfont("DejaVu Sans"))
+    for table in font["cmap"].tables:
+        if table.isUnicode(): table.cmap = {0x597d: "A", 0x574f: "B"}
+    for record in font["name"].names: record.string = "Test Hanzi"
+    font.save(tmp_path/"hanzi.ttf")
+    before = list(font_manager.fontManager.ttflist)
+    font_manager.fontManager.addfont(tmp_path/"hanzi.ttf")
+    figure_room._font_with.cache_clear()
+    yield "Test Hanzi"
+    font_manager.fontManager.ttflist[:] = before
+    figure_room._font_with.cache_clear()
+    font_manager._findfont_cached.cache_clear() if hasattr(font_manager, "_findfont_cached") else None
+
+
+def test_letters_come_from_a_font_that_has_them(chinese):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = drawn()
+        figure_jpeg(figure)
+    assert chinese in [name for text in figure.findobj(lambda artist: hasattr(artist, "get_fontfamily")) for name in text.get_fontfamily()]
+    assert other_fonts("\u597d\u574f", font_manager.FontProperties()) == [chinese]
+
+
+def test_squares_are_said_once():
+    figure_room._TOLD.clear()
+    figure_room._font_with.cache_clear()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for _ in range(2): figure_jpeg(drawn())
+    if other_fonts("\u574f", font_manager.FontProperties()): pytest.skip("a font has it here")
+    assert [str(one.message)[:30] for one in told] == ["No installed font has the lett"]
+
+
+@pytest.mark.parametrize("name", ["dark_background", "ggplot", "grayscale"])
+def test_styles_of_the_user(name):
+    "Notes and titles can be read on the style's ground: a contrast of 4.5 at least."
+    with style.context(name):
+        figure = drawn()
+        ground = luminance(figure.get_facecolor())
+        for text in (figure._supxlabel, figure._suptitle):
+            high, low = sorted([luminance(text.get_color()), ground], reverse=True)
+            assert (high + .05)/(low + .05) >= 4.5
+        assert figure_jpeg(figure)
+
+
+def luminance(colour):
+    values = np.array(to_rgb(colour))
+    return np.where(values <= .04, values/12.92, ((values + .055)/1.055)**2.4) @ [.2126, .7152, .0722]
+
+
+def test_latex_is_not_asked():
+    with rc_context({"text.usetex": True}):
+        figure = drawn()
+        assert figure_jpeg(figure) and not figure._suptitle.get_usetex()

@@ -19,11 +19,11 @@ from skimage.measure import regionprops
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
-from tqdm.auto import tqdm
 
 from ..images import open_image
 from ..judging.removal import impute_pixels, to_input_resolution
 from ..model import EmbeddingClassifier
+from ..progress import tqdm
 from ..ranking import Head
 
 # %% ../../nbs/7_auditing/04_artefacts.ipynb #4f037ed6

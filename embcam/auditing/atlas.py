@@ -18,7 +18,6 @@ import pandas as pd
 from sklearn.cluster import SpectralClustering
 from sklearn.decomposition import PCA
 from sklearn.metrics import silhouette_score
-from tqdm.auto import tqdm
 
 from ..explanation import Explainer
 from ..images import open_image, open_mask, resize
@@ -26,6 +25,7 @@ from ..judging.comparison import fingerprint
 from ..maps import feature_maps
 from ..model import EmbeddingClassifier
 from ..network import Trace
+from ..progress import tqdm
 
 # %% ../../nbs/7_auditing/05_atlas.ipynb #4cb4443f
 _GRID = 14  # cells along each side of a kept map

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import minimize
 from scipy.special import expit, softmax
-from tqdm.auto import tqdm
 
 from ..model.head_choice import best_strength, make_folds, out_of_fold
+from ..progress import tqdm
 
 # %% ../../nbs/7_auditing/02_label_issues.ipynb #d50a4f7f
 _HEAD = "lda"

@@ -22,11 +22,11 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
-from tqdm.auto import tqdm
 
 from ..images import ImageSet, open_image
 from ..images.pixels import pixel_hashes
 from ..model import EmbeddingClassifier
+from ..progress import tqdm
 
 # %% ../../nbs/7_auditing/01_near_duplicates.ipynb #1ab48e1c
 _SIDE = 64  # pixels on which images are compared

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from skimage.segmentation import expand_labels, find_boundaries
 
-from ..figure import new_figure
+from ..figure import faint_ink, new_figure
 from ..images import resize
 
 # %% ../../nbs/2_drawing/01_plotting.ipynb #32019caf
@@ -270,7 +270,7 @@ def explanation_figure(
         color_bar(figure, "RdBu_r", Normalize(-1, 1), axes[-1:], "against     for")
     if ranking is not None: _draw_ranking(bars, **ranking)
     figure.suptitle(title, fontsize=10)
-    if notes: figure.supxlabel("\n".join(notes), fontsize=8, color="0.35")
+    if notes: figure.supxlabel("\n".join(notes), fontsize=8, color=faint_ink())
     return figure
 
 # %% ../../nbs/2_drawing/01_plotting.ipynb #5ec5a811

@@ -12,7 +12,6 @@ from functools import lru_cache
 
 from fastcore.basics import patch
 import numpy as np
-from tqdm.auto import tqdm
 
 from .builders import Case, CellScore, Fixed, TargetBuilder, as_builder
 from .records import TOP, Explainer, Explanation
@@ -25,6 +24,7 @@ from ..maps.cells import cell_parts
 from ..maps.package import as_method
 from ..model import EmbeddingClassifier
 from ..network import Trace
+from ..progress import tqdm
 from ..ranking import TOZ, TRR, TZZ, Head, ImputationStrategy, Ranking, ranking_stability
 from ..ranking.stability import is_stochastic
 from ..ranking.surrogate import scores_within

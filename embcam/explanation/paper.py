@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from sklearn.base import clone
-from tqdm.auto import tqdm
 
 from ..drawing import show_map
 from .records import Explainer
@@ -24,6 +23,7 @@ from ..figure import figure_jpeg, new_figure
 from ..images import ImageSet, image_names, image_sources, thumbnail
 from ..maps import CosineTarget, activation_maps
 from ..network import Trace
+from ..progress import tqdm
 from ..ranking import TOZ, TRR, TZZ, ImputationStrategy, impute, similarity
 
 # %% ../../nbs/5_explanation/07_paper.ipynb #9cd6a4fc

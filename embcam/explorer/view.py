@@ -17,7 +17,7 @@ from PIL import Image, ImageFilter
 
 from ..drawing import annotate, mask_outline, overlay
 from ..explanation import Explainer, Explanation
-from ..figure import new_figure
+from ..figure import faint_ink, new_figure
 from ..images import ImageSet, image_names, image_sources, resize
 from ..ranking import Ranking
 
@@ -179,5 +179,5 @@ def view_figure(
             ax.set_title(caption, fontsize=8)
     figure.suptitle(title, fontsize=11)
     words = "\n".join(textwrap.fill(line, 28*columns) for line in lines)
-    figure.supxlabel(words, fontsize=7, color=".3", ha="left", x=.02)
+    figure.supxlabel(words, fontsize=7, color=faint_ink(.7), ha="left", x=.02)
     return figure

@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
-from tqdm.auto import tqdm
 
 from ..files import MARK
 from .pixels import MAX_PIXELS, SUFFIXES, ImageError, bits_of, check_bits, check_jpeg, common_bits, looks_like_image, open_image
 from .pixels import open_mask, tell_again
 from .sets import ImageSet, passed_over_line
+from ..progress import tqdm
 
 # %% ../../nbs/1_images/04_folders.ipynb #ad34e29d
 def _natural(path: Path) -> list:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
-from tqdm.auto import tqdm
 
 from .sets import ImageSet, apportion
+from ..progress import tqdm
 
 # %% ../../nbs/1_images/05_logos.ipynb #6921f966
 _BRANDS = "Norviq Velora KESTIL Aurexa TANDREL Briolen HALVEX Zephlo ORVANE Skarvo LUMIDRA Corvane".split()

@@ -23,7 +23,6 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 from matplotlib.axes import Axes
-from tqdm.auto import tqdm
 
 from ..drawing.pages import comparison_page
 from ..figure import new_figure
@@ -33,6 +32,7 @@ from .cost import MapMaker, MapResult, run_explainer
 from .faithfulness import LOW_IS_GOOD, METRICS, metric_title
 from .metrics import MASK_METRICS, valid_map
 from ..model import EmbeddingClassifier
+from ..progress import tqdm
 
 # %% ../../nbs/6_judging/08_comparison.ipynb #b52b5b28
 def _image_hash(

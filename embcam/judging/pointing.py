@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
-from tqdm.auto import tqdm
 
 from ..images import ImageSet, open_image
 from ..explanation import Explainer
 from .baseline_maps import Baseline
 from .cost import run_explainer
 from ..model import EmbeddingClassifier
+from ..progress import tqdm
 
 # %% ../../nbs/6_judging/09_pointing.ipynb #a7a00ded
 def confident_images(

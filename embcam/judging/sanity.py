@@ -18,7 +18,6 @@ import pandas as pd
 import torch
 from PIL import Image
 from sklearn.base import clone
-from tqdm.auto import tqdm
 
 from ..explanation import Explainer
 from ..explanation.reliability import rank_correlation
@@ -27,6 +26,7 @@ from .baseline_maps import random_control
 from .cost import MapMaker, run_explainer
 from ..model import EmbeddingClassifier
 from ..network.weights import copy_network
+from ..progress import tqdm
 
 # %% ../../nbs/6_judging/06_sanity.ipynb #f2cf3bab
 def _stages_of(names: Sequence[str], layers: Sequence[str]) -> list[list[str]]:

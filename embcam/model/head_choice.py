@@ -15,11 +15,11 @@ import pandas as pd
 from scipy.special import softmax
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from threadpoolctl import threadpool_limits
-from tqdm.auto import tqdm
 
 from ..images.sets import check_labels
 from .heads import HEADS, STRENGTHS, as_logistic, calibrated, fit_calibration, linear_path, paper_forest
 from .scoring import calibration_error, log_losses, mean_auc, recall_table, wilson_interval
+from ..progress import tqdm
 from ..ranking import Ranking, select_features
 from ..ranking.selection import feature_count
 

@@ -20,7 +20,6 @@ import numpy as np
 from PIL import Image
 import torch
 from torch import nn
-from tqdm.auto import tqdm
 
 from ..images import ImageError, ImageSet, image_sources, open_image
 from ..images.pixels import bits_in_use, check_bits, is_wide
@@ -33,6 +32,7 @@ from .frames import Frame, Preparation
 from .layers import (PooledStages, as_grid, choose_layers, choose_pooled, find_grids, find_stages, image_channels,
                                    input_stride, like_network, network_lock, patch_grid, random_image, record_activations)
 from .weights import WeightsSource, build_network
+from ..progress import tqdm
 
 # %% ../../nbs/2_network/08_embedding.ipynb #4a3edd65
 def _averages(

@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from ..explanation.reliability import NearestNeighborDistance
 from ..files import atomic_file
@@ -22,6 +21,7 @@ from ..images.pixels import shown_size
 from ..model import EmbeddingClassifier
 from ..model.tables import need_extra
 from ..network import Backbone
+from ..progress import tqdm
 from ..ranking import Head
 from .parts import Ledger, PartWriter, check_engine, write_part, cut_parts, finished, open_run, run_parts
 
