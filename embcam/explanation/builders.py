@@ -15,7 +15,7 @@ import numpy as np
 from ..maps import CosineTarget, LinearTarget, Target
 from ..ranking import TZZ, Head, ImputationStrategy, Ranking, add_effects, impute
 from ..ranking.masking import STRATEGIES, as_strategy
-from ..ranking.rankings import as_effects, is_additive, sampling_options
+from ..ranking.rankings import as_effects, sampling_options
 
 # %% ../../nbs/5_explanation/01_builders.ipynb #631ae045
 @dataclass(frozen=True, eq=False)
@@ -81,9 +81,7 @@ class Signed:
     def build(self, case: Case, seed: int = 0) -> LinearTarget:
         "The sum of the kept features times their effects."
         weights = _scattered(len(case.embedding), case.kept, case.ranking.effects[:case.top])
-        # exact contributions are counted from the training mean
-        origin = np.asarray(case.head.background).mean(0) if is_additive(case.ranking.name) else None
-        return LinearTarget(weights, origin)
+        return LinearTarget(weights, np.asarray(case.head.background).mean(0))  # counted from the training mean
 
     def randomised(self, case: Case, n: int, seed: int = 0, among: str = "all") -> list[LinearTarget]:
         "The same of `n` draws of random features, with the same weights per standard deviation."

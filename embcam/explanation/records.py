@@ -8,7 +8,7 @@ __all__ = ['TOP', 'SHOWN', 'Explainer', 'Explanation']
 # %% ../../nbs/5_explanation/03_records.ipynb #0705fe39
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from fastcore.basics import patch
 import numpy as np
@@ -20,7 +20,9 @@ from .reliability import Trust
 from ..maps import CosineTarget, LayerMaps, Place, Target, relevance_mask, relevance_places
 from ..maps.package import as_method
 from ..maps import feature_maps as maps_of_features
+from ..maps.cells import is_traced
 from ..model import EmbeddingClassifier
+from ..network import Backbone
 from ..ranking import ImputationStrategy, Prediction, Ranking, absent_features, rank_features
 from ..ranking.rankings import as_ranking
 from ..ranking.rankings import is_additive, sampling_options
@@ -228,9 +230,17 @@ def why_empty(self: Explanation, layer: str) -> str | None:
     "Why this layer's map shows nothing, or None if it shows something."
     layers = self.maps.layers if layer == "combined" else [layer]
     if any((self.maps.toward[name] > 0).any() for name in layers): return None
-    return getattr(self.target, "why_empty", lambda e: None)(self.embedding) or "no positive relevance at this layer"
+    why = getattr(self.target, "why_empty", lambda e: None)(self.embedding)
+    nowhere = "no part of the image speaks for it" if as_method(self.method).gated else "no positive relevance at this layer"
+    return why or nowhere
 
 # %% ../../nbs/5_explanation/03_records.ipynb #bd95291a
+@lru_cache(8)
+def _traced(backbone: Backbone) -> bool:
+    "Whether it is known what each place adds to an embedding; asked once, of a black image."
+    return bool(backbone.averages) or is_traced(backbone.trace(np.zeros((64, 64, 3), np.uint8)))
+
+
 @patch
 def notes(
     self: Explanation,
@@ -242,7 +252,10 @@ def notes(
         names = ", ".join(map(self.explainer.classifier.backbone.feature_name, self.absent.tolist()))
         several = f"{len(self.absent)} of the {len(self.top[:SHOWN])} most important features matter by being absent"
         notes.append(f"{several} ({names}): a map cannot localise what is missing.")
-    notes += [f"No evidence at {layer}: {why}." for layer in self.maps.layers if (why := self.why_empty(layer))]
+    if why := self.why_empty("combined"): notes.append(f"No evidence: {why}.")
+    else: notes += [f"No evidence at {layer}: {why}." for layer in self.maps.layers if (why := self.why_empty(layer))]
+    if as_method(self.method).gated and not _traced(self.explainer.classifier.backbone):
+        notes.append("This network's embedding cannot be traced to places: where to look is taken from Grad-CAM of its last layer.")
     if trust: notes += self.trust.warnings()
     if note := self.explainer.classifier.head_.score_note: notes.append(note)
     if not self.settings["trained"]: notes.append("Untrained weights: the maps show how embcam works, not what matters.")

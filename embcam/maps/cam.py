@@ -14,37 +14,44 @@ import torch
 from torch import Tensor
 
 from ..images import resize
-from .cells import cell_evidence, gate
+from .cells import cell_evidence, gate, is_traced, neighbourhood, sharpness
 from .layer_maps import LayerMaps
-from .methods import CAM_METHODS, hirescam, layer_gradients
+from .methods import CAM_METHODS, gradcam, layer_gradients
 from .package import as_method, package_maps
 from .targets import LinearTarget, Target
 from ..network import Trace
 
 # %% ../../nbs/4_maps/06_cam.ipynb #95ad57f2
-_REST = .01  # what a closed gate lets through, so that the rest of the map keeps an order
+_REST = .1  # of the largest sharpness: what the cells alone are worth where a layer sees nothing
 
 
-def _gates(
+def _evidence(
     trace: Trace,
     vectors: np.ndarray,  # v of each target, (T, D)
     origins: Sequence,  # Of each target, (D,) or None
-) -> list[np.ndarray]:  # In [0, 1], (rows, columns) each
-    "Where a neighbourhood of cells speaks for v; where the embedding is no plain average, by HiResCAM of the last layer."
-    if trace.pooled: found = [cell_evidence(trace, v, origin) for v, origin in zip(vectors, origins)]
+) -> list[np.ndarray]:  # Signed, (rows, columns) each
+    "What the neighbourhood of each cell adds to every target; where the embedding cannot be traced to places, Grad-CAM of the last layer."
+    zero = np.zeros(vectors.shape[1])
+    if is_traced(trace): found = cell_evidence(trace, vectors, [zero if origin is None else origin for origin in origins])
     else:
         last = list(trace.activations)[-1]
-        activations = trace.activations[last][0].detach().float()
-        found = hirescam(activations, layer_gradients(trace, vectors)[last]).cpu().numpy()
-    return [gate(evidence, trace.frame.size[0]) for evidence in found]
+        found = gradcam(trace.activations[last][0].detach().float(), layer_gradients(trace, vectors)[last]).cpu().numpy()
+    return [neighbourhood(evidence, trace.frame.size[0]) for evidence in found]
 
 
-def _gated(maps: Tensor, gates: list[np.ndarray], origins: Sequence) -> Tensor:
-    "Raw maps (T, gh, gw) times their gates, resampled to the layer's grid."
-    small = [resize(np.asarray(g, np.float32), tuple(maps.shape[1:])) for g in gates]
-    empty = [origin is not None and not g.any() for g, origin in zip(gates, origins)]  # nothing speaks for the target
-    rest = torch.tensor([0. if nothing else _REST for nothing in empty])[:, None, None]
-    return maps.clamp(min=0)*(torch.as_tensor(np.stack(small)) + rest).to(maps)
+def _focused(
+    maps: Tensor,  # LayerCAM of each target at one layer, (T, gh, gw)
+    evidence: list[np.ndarray],  # From `_evidence`
+    height: int,  # Of the network's input, pixels
+) -> Tensor:  # (T, gh, gw), each with the sum of its positive evidence
+    "Sharpness times gate."
+    focused = []
+    for m, around in zip(maps.cpu().numpy(), evidence):
+        where = resize(gate(around).astype(np.float32), m.shape)
+        raw = where*(sharpness(m, height) + _REST)
+        total = raw.sum(dtype=float)
+        focused.append(raw*(np.clip(around, 0, None).sum()/total if total > 0 else 0))
+    return torch.as_tensor(np.stack(focused).astype(np.float32))
 
 # %% ../../nbs/4_maps/06_cam.ipynb #c358cb6e
 def vector_maps(
@@ -63,9 +70,9 @@ def vector_maps(
                 for method in methods: maps[method][layer].append(CAM_METHODS[method](activations[layer], G))
         found = {method: {layer: torch.cat(parts) for layer, parts in layers.items()} for method, layers in maps.items()}
         if gated := [method for method in methods if CAM_METHODS[method].gated]:
-            origins = origins or [None]*len(vectors)
-            gates = _gates(trace, vectors, origins)
-            found |= {method: {layer: _gated(m, gates, origins) for layer, m in found[method].items()} for method in gated}
+            around = _evidence(trace, vectors, origins or [None]*len(vectors))
+            height = trace.frame.size[0]
+            found |= {method: {layer: _focused(m, around, height) for layer, m in found[method].items()} for method in gated}
     return found
 
 # %% ../../nbs/4_maps/06_cam.ipynb #34f88180
