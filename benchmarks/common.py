@@ -1,5 +1,10 @@
 "What several benchmarks share: their arguments, the images and the network that these name, and the images with a defect."
 import argparse
+import csv
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
 
 from embcam import Backbone, load_folder, make_logos
 from embcam.images import ImageSet
@@ -27,6 +32,20 @@ def images_of(folder: str, progress: bool = True) -> ImageSet:
     "The images of a folder, or drawn logos."
     if folder == "logos": return make_logos(880, seed=0, progress=progress)
     return load_folder(folder, progress=progress)
+
+
+def labelled(source: str) -> ImageSet:
+    "A folder of class folders, 'logos', a folder with cells.csv (two or more platelets, or fewer), or 'elpv' (defective above one half)."
+    if source == "elpv":
+        from elpv_dataset.utils import load_dataset
+        cells, defect, _ = load_dataset()
+        images = [np.repeat(cell[..., None], 3, 2) for cell in cells]
+        return ImageSet(images, np.where(defect > .5, "defective", "good").tolist())
+    if not Path(source, "cells.csv").is_file(): return images_of(source)
+    with open(Path(source, "cells.csv"), encoding="utf-8") as file:
+        platelets = Counter(row["image"] for row in csv.DictReader(file) if "platelet" in " ".join(row.values()).lower())
+    images = sorted(Path(source, "images").iterdir())
+    return ImageSet(images, ["many" if max(platelets[path.name], platelets[path.stem]) > 1 else "few" for path in images])
 
 
 def images_and_backbone(args: argparse.Namespace) -> tuple[ImageSet, Backbone]:

@@ -10,10 +10,8 @@ calibrated nothing. Columns: see nbs/results/README.md. With --sizes the time al
 noise of a fifth of a standard deviation. OMP_NUM_THREADS=1.
 """
 import argparse
-import csv
 import sys
 import warnings
-from collections import Counter
 from pathlib import Path
 from time import process_time
 
@@ -21,7 +19,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold, StratifiedKFold
 
-from common import images_of
+from common import labelled
 from embcam import Backbone
 from embcam.model import HEADS, choose_head
 from embcam.model.scoring import calibration_chance, calibration_error, log_losses, mean_auc
@@ -37,20 +35,9 @@ def embedded(source: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     if source.endswith(".npz"):
         found = dict(np.load(source))
         return found["E"].astype(float), np.unique(found["y"], return_inverse=True)[1], found.get("groups")
-    if source == "elpv":
-        from elpv_dataset.utils import load_dataset
-        cells, defective, _ = load_dataset()
-        images, labels, groups = [np.repeat(cell[..., None], 3, 2) for cell in cells], defective > .5, None
-    elif Path(source, "cells.csv").is_file():
-        images = sorted(Path(source, "images").iterdir())
-        with open(Path(source, "cells.csv"), encoding="utf-8") as file:
-            platelets = Counter(row["image"] for row in csv.DictReader(file) if "platelet" in " ".join(row.values()).lower())
-        labels, groups = [max(platelets[path.name], platelets[path.stem]) > 1 for path in images], None
-    else:
-        images = images_of(source)
-        labels, groups = images.labels, getattr(images, "groups", None)
+    images = labelled(source)
     E = Backbone(pooled="stages").embed(images).astype(float)
-    return E, np.unique(labels, return_inverse=True)[1], groups
+    return E, np.unique(images.labels, return_inverse=True)[1], images.groups
 
 
 def searched(name: str, E: np.ndarray, codes: np.ndarray, seed: int) -> tuple:
