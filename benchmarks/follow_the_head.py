@@ -6,9 +6,9 @@ python benchmarks/follow_the_head.py FOLDER|logos --out CSV [--rows CSV] [--head
 For each seed the classifier is fitted on three quarters. The held-out images whose SHA-256 is even are for choosing a method on, the
 odd ones for reporting. Each defect of the half is explained for its predicted class and for its own (column "asked"), and mosaics are
 made of images of that half alone: those that are predicted rightly and with the highest scores, at most twelve of a class. In a mosaic
-two things are noted: the share of the relevance that lies in the image of the class asked for ("grid_pointing"), and whether the map's
-maximum lies there ("grid_maximum"), which no change of contrast can alter. Baselines are the explainer's own with features drawn from
-the whole embedding, and from the selected ones.
+three things are noted: whether the map's maximum lies in the image of the class asked for ("grid_maximum"), the AUC of its pixels against
+those of the other images ("grid_auc"), and its share of the relevance ("grid_share"), which alone grows with contrast: "layercam^4" orders
+pixels as LayerCAM does. Controls: features drawn at random, a head trained on shuffled labels, edges, and the middle of the image.
 
 Appends means with 95 % intervals of the paired difference to LayerCAM to CSV, for `n` explanations of `images` distinct images. The
 intervals are a bootstrap over images: one that is held out in several splits, or asked for in several mosaics, is drawn as a whole.
@@ -16,6 +16,7 @@ intervals are a bootstrap over images: one that is held out in several splits, o
 """
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
@@ -25,20 +26,32 @@ import pandas as pd
 from embcam import Backbone, EmbeddingClassifier, Explainer, load_folder, make_logos
 from embcam.drawing import show_map
 from embcam.figure import new_figure
-from embcam.judging import MASK_METRICS, split_by_hash
+from embcam.judging import MASK_METRICS, Baseline, shuffled_labels, split_by_hash
 from embcam.judging.baseline_maps import random_control
 from embcam.judging.cost import run_explainer
-from embcam.judging.pointing import at_double_size, confident_images, draw_mosaics, make_mosaic, mosaic_cell
+from embcam.judging.pointing import at_double_size, confident_images, draw_mosaics, make_mosaic, score_mosaic
 from embcam.model import HEADS, auc_roc
 
 METRICS = ("pixel_auc", "pointing_game_15", "mass_accuracy", "average_precision")
 COLUMNS = ["seed", "image", "question", "method", "asked", "metric", "value"]  # A row per single value; pairs share seed, image, question
 
 
+class Sharper:
+    "The fourth power of another explainer's maps: more contrast, the same order."
+    def __init__(self, explainer): self.explainer, self.classifier = explainer, explainer.classifier
+    def replace(self, **changes): return Sharper(self.explainer.replace(**changes))
+
+    def __call__(self, image, label=None):
+        found = run_explainer(self.explainer, image, label)
+        return replace(found, maps={layer: np.clip(m, 0, None)**4 for layer, m in found.maps.items()})
+
+
 def explainers(clf, samples):
-    own = {method: Explainer(clf, method=method, samples=samples) for method in ("layercam", "focus", "hirescam", "gradcam")}
-    paper = {f"paper, {name}": Explainer.paper(clf, name, samples=samples) for name in ("TZZ",)}
-    return own | paper | {f"focus, random features ({among})": random_control(own["focus"], among) for among in ("all", "selected")}
+    methods = ("layercam", "focus", "cells", "hirescam", "gradcam")
+    own = {method: Explainer(clf, method=method, samples=samples) for method in methods}
+    own |= {"layercam^4": Sharper(own["layercam"]), "paper, TZZ": Explainer.paper(clf, samples=samples)}
+    own |= {"focus, random features": random_control(own["focus"]), "focus, shuffled labels": shuffled_labels(own["focus"])}
+    return own | {name: Baseline(clf, name) for name in ("edges", "centre prior")}
 
 
 def picture(clf, test, path):
@@ -62,20 +75,14 @@ def picture(clf, test, path):
 
 
 def score_mosaics(explain, images, mosaics):
-    "(mosaic, name of the image asked for, share of the relevance in it, whether the maximum lies in it)."
+    "(mosaic, name of the image asked for, maximum, auc and share of its cell)."
     large = at_double_size(explain)
     backbone = explain.classifier.backbone
-    side = backbone.size
     for number, chosen in enumerate(mosaics):
-        mosaic = make_mosaic([images.images[i] for i in chosen.values()], side, backbone.bits)
+        mosaic = make_mosaic([images.images[i] for i in chosen.values()], backbone.size, backbone.bits)
         for q, (label, i) in enumerate(chosen.items()):
-            m = np.clip(run_explainer(large, mosaic, label).maps["combined"], 0, None)
-            inside = m[mosaic_cell(q, side)]
-            share, hit = 1/len(chosen), 1/len(chosen)  # an empty map tells as much as chance
-            if m.any():
-                share = float(inside.sum()/m.sum())
-                hit = float(inside.max() == m.max())
-            yield number, images.names[i], share, hit
+            m = run_explainer(large, mosaic, label).maps["combined"]
+            yield number, images.names[i], score_mosaic(m, q, len(chosen))
 
 
 def score_defects(explain, images):
@@ -138,9 +145,8 @@ def main():
         for name, explain in explainers(clf, args.samples).items():
             start = perf_counter()
             rows += [(seed, image, "", name, asked, metric, value) for image, asked, metric, value in score_defects(explain, some)]
-            for number, image, share, hit in score_mosaics(explain, some, mosaics):
-                rows.append((seed, image, number, name, "own", "grid_pointing", share))
-                rows.append((seed, image, number, name, "own", "grid_maximum", hit))
+            for number, image, scores in score_mosaics(explain, some, mosaics):
+                rows += [(seed, image, number, name, "own", f"grid_{key}", value) for key, value in scores.items()]
             print(f"  {name}: {perf_counter() - start:.0f} s", flush=True)
     frame = pd.DataFrame(rows, columns=COLUMNS)
     if args.rows: frame.to_csv(args.rows, index=False)

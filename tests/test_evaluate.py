@@ -230,7 +230,7 @@ def known(halves): return halves[0]  # what the head was fitted on, so that ever
 def test_grid_pointing_scores_the_cell_of_the_class(linear, known):
     "A map of the top left quarter is right for the class that lies there, and wrong for all others."
     frames = [grid_pointing(Baseline(linear, spot, at=divmod(q, 2)), known, n=3, progress=False) for q in range(4)]
-    assert list(frames[0].columns) == ["mosaic", "label", "layer", "share"]
+    assert list(frames[0].columns) == ["mosaic", "label", "layer", "maximum", "auc", "share"]
     shares = np.array([frame["share"] for frame in frames])
     several = len(frames[0])//3
     assert shares.T == pytest.approx(np.tile(np.eye(4)[:several], (3, 1)))
