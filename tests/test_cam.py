@@ -17,6 +17,7 @@ from torchvision.models import VisionTransformer
 from embcam.maps import CosineTarget, EnergyTarget, LayerMaps, LinearTarget, activation_maps, feature_maps
 from embcam.maps.methods import GRADIENT_METHODS
 from embcam.maps.cam import grid_maps
+from embcam.maps.cells import cell_evidence, is_traced
 from embcam.maps.layer_maps import combine, evidence, heat
 from embcam.maps.methods import _weighted_sum, layer_gradients
 from embcam.maps.package import package_maps
@@ -179,6 +180,46 @@ def test_a_map_of_brightness_points_at_the_bright_square(resize):
 
 
 # maps
+
+FAMILIES = ["vit_b_32", "swin_t", "convnext_tiny", "maxvit_t", "timm/deit_tiny_patch16_224", "timm/vit_tiny_patch16_224",
+            "timm/vit_small_patch16_dinov3", "timm/cait_xxs24_224", "timm/convnextv2_atto", "timm/eva02_tiny_patch14_224", "timm/pvt_v2_b0"]
+
+
+@pytest.mark.parametrize("arch", FAMILIES)
+def test_focus_answers_every_class_of_every_family(arch):
+    trace = untrained(arch).trace(IMAGE)
+    e, rng = trace.embedding, np.random.default_rng(0)
+    W = rng.normal(size=(4, len(e)))
+    targets = [LinearTarget(w, e - .1*w) for w in W - W.mean(0)]  # a margin well above the origin's
+    assert is_traced(trace)
+    shares = cell_evidence(trace, np.stack([t.weights for t in targets]), np.stack([t.origin for t in targets]))
+    scores = [t.weights @ (e - t.origin) for t in targets]
+    np.testing.assert_allclose(shares.sum((1, 2)), scores, rtol=1e-4)
+    assert all(share.std() > 0 for share in shares)
+    maps = activation_maps(trace, targets, "focus")
+    assert all(m["combined"].any() for m in maps)
+    alike = [np.corrcoef(a["combined"].ravel(), b["combined"].ravel())[0, 1] for i, a in enumerate(maps) for b in maps[:i]]
+    assert max(alike) < .999
+    for m in maps:
+        sums = [grid.sum(dtype=float) for grid in m.toward.values()]
+        np.testing.assert_allclose(sums, sums[0], rtol=1e-3)  # every layer shows the same evidence
+
+
+def test_reading_leaves_the_network_as_it_was(vit):
+    w = probe(vit).weights
+    attend = torch.nn.functional.scaled_dot_product_attention
+    first, again = cell_evidence(vit, w), cell_evidence(vit, w)
+    assert (first == again).all() and torch.nn.functional.scaled_dot_product_attention is attend
+    assert not any(module._forward_hooks for module in vit.network.modules())
+
+
+def test_what_cannot_be_traced_is_said():
+    backbone = untrained("timm/xcit_nano_12_p16_224")  # its attention runs over channels
+    trace = backbone.trace(IMAGE)
+    both = [probe(trace), LinearTarget(-probe(trace).weights)]  # Grad-CAM decides where to look
+    assert not is_traced(trace) and any(m["combined"].any() for m in activation_maps(trace, both, "focus"))
+    with pytest.raises(ValueError, match="cannot be traced to places"): cell_evidence(trace, probe(trace).weights)
+
 
 @pytest.mark.parametrize("method", GRADIENT_METHODS)
 def test_many_targets_at_once_are_each_alone(trace, method):
