@@ -768,9 +768,23 @@ def _grid_sentence(explainer: "Explainer", images: "ImageSet", seed: int) -> str
     try: game = grid_pointing(explainer, images, n=5, seed=seed)
     except ValueError as error: return f"No grid pointing game: {error}"
     shown = game.groupby("mosaic").size().iloc[0]
-    share = game["share"].mean()
-    return (f"Grid pointing game, {shown} images in one: {share:.0%} of the relevance of {_DEFAULT} lies in the image of the class asked "
-            f"for, where chance is {1/shown:.0%}.")
+    means = game[["maximum", "auc"]].mean()
+    return (f"Grid pointing game, {shown} images in one: the maximum of {_DEFAULT} lies in the image of the class asked for in "
+            f"{means['maximum']:.0%} of {len(game)} questions (chance {1/shown:.0%}), and its pixels are told from the others' with an AUC "
+            f"of {means['auc']:.2f}.")
+
+
+def _shortcut_sentence(explainer: "Explainer", images: "ImageSet", seed: int) -> str:
+    "Whether maps show a planted mark that the head goes by."
+    from embcam.judging import planted_shortcut
+    asked = {_DEFAULT: explainer, "LayerCAM": explainer.replace(method="layercam")}
+    try: found = planted_shortcut(asked, images, n=6, seed=seed)
+    except ValueError as error: return f"No planted shortcut: {error}"
+    if found.empty: return "No planted shortcut: no image's prediction leans on a mark."
+    means = found.groupby("explainer", sort=False)[["maximum", "auc"]].mean()
+    told = ", ".join(f"in {row.maximum:.0%} by {name} (AUC of its pixels {row.auc:.2f})" for name, row in means.iterrows())
+    return (f"Planted shortcuts: heads like this one were taught a stamp, a word, a frame and a tint; of {len(found)//len(asked)} images "
+            f"that lean on the mark the map has its maximum there {told}.")
 
 
 def _paper_row(found: "Comparison") -> str:
@@ -809,7 +823,8 @@ def evaluate(args: argparse.Namespace) -> None:
     if args.force: (out/"comparison.jsonl").unlink(missing_ok=True)  # the page of the earlier one stays until there is another
     found = _compare_kept(rows, some, metrics, out, args.seed)
     judged = dict.fromkeys([list(metrics)[0], list(metrics)[-1]])  # by masks, and by predictions
-    said = [found.verdict(_DEFAULT, metric) for metric in judged] + [_grid_sentence(rows[_DEFAULT], images, args.seed)]
+    said = [ask(rows[_DEFAULT], images, args.seed) for ask in (_shortcut_sentence, _grid_sentence)]
+    said += [found.verdict(_DEFAULT, metric) for metric in judged]
     with atomic_folder(out, overwrite=True, kind="evaluation") as part:
         shutil.copy(out/"comparison.jsonl", part)
         found.save(part, _paper_row(found), f"Maps compared on {len(some)} images", said)

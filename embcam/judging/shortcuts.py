@@ -15,12 +15,12 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_dilation, gaussian_filter, uniform_filter
 from sklearn.base import clone
-from tqdm.auto import tqdm
 
 from ..images import ImageSet, open_image
 from .cost import MapMaker, run_explainer
 from .metrics import pixel_auc
 from ..model import EmbeddingClassifier
+from ..progress import tqdm
 
 # %% ../../nbs/6_judging/10_shortcuts.ipynb #b5c8f50b
 def _corner(
