@@ -25,11 +25,13 @@ import pandas as pd
 
 from embcam import Backbone, EmbeddingClassifier, Explainer, load_folder, make_logos
 from embcam.drawing import show_map
+from embcam.explanation.builders import Signed
 from embcam.figure import new_figure
 from embcam.judging import MASK_METRICS, Baseline, shuffled_labels, split_by_hash
 from embcam.judging.baseline_maps import random_control
 from embcam.judging.cost import run_explainer
 from embcam.judging.pointing import at_double_size, confident_images, draw_mosaics, make_mosaic, score_mosaic
+from embcam.maps import LinearTarget
 from embcam.model import HEADS, auc_roc
 
 METRICS = ("pixel_auc", "pointing_game_15", "mass_accuracy", "average_precision")
@@ -46,9 +48,15 @@ class Sharper:
         return replace(found, maps={layer: np.clip(m, 0, None)**4 for layer, m in found.maps.items()})
 
 
+class FromZero(Signed):
+    "The default target, with contributions counted from a black image instead of the training mean."
+    def build(self, case, seed=0): return LinearTarget(super().build(case, seed).weights)
+
+
 def explainers(clf, samples):
     methods = ("layercam", "focus", "cells", "hirescam", "gradcam")
     own = {method: Explainer(clf, method=method, samples=samples) for method in methods}
+    own["focus, counted from zero"] = own["focus"].replace(target=FromZero())
     own |= {"layercam^4": Sharper(own["layercam"]), "paper, TZZ": Explainer.paper(clf, samples=samples)}
     own |= {"focus, random features": random_control(own["focus"]), "focus, shuffled labels": shuffled_labels(own["focus"])}
     return own | {name: Baseline(clf, name) for name in ("edges", "centre prior")}
@@ -77,9 +85,9 @@ def picture(clf, test, path):
 def score_mosaics(explain, images, mosaics):
     "(mosaic, name of the image asked for, maximum, auc and share of its cell)."
     large = at_double_size(explain)
-    backbone = explain.classifier.backbone
+    backbone = large.classifier.backbone
     for number, chosen in enumerate(mosaics):
-        mosaic = make_mosaic([images.images[i] for i in chosen.values()], backbone.size, backbone.bits)
+        mosaic = make_mosaic([images.images[i] for i in chosen.values()], backbone.size//2, backbone.bits)
         for q, (label, i) in enumerate(chosen.items()):
             m = run_explainer(large, mosaic, label).maps["combined"]
             yield number, images.names[i], score_mosaic(m, q, len(chosen))

@@ -79,9 +79,11 @@ def make_mosaic(
 def at_double_size(
     explainer: Explainer | Baseline,  # To ask about mosaics
 ) -> Explainer | Baseline:
-    "The same explainer, for images of twice the size; its network is shared."
+    "The same explainer, for images of twice the size; its network is shared. Itself, where the network takes images of one size only."
     classifier = copy.copy(explainer.classifier)
     classifier.backbone = classifier.backbone.at_size(2*classifier.backbone.size)
+    try: classifier.backbone.trace(np.zeros((8, 8, 3), np.uint8))
+    except (AssertionError, RuntimeError, ValueError): return explainer  # such as a transformer with fixed positions
     return explainer.replace(classifier=classifier)
 
 # %% ../../nbs/6_judging/09_pointing.ipynb #b7758b7f
@@ -114,8 +116,8 @@ def grid_pointing(
     confident = confident_images(classifier, images)
     if len(confident) < 2:
         raise ValueError(f"Images of {len(confident)} class(es) are predicted rightly: the grid pointing game needs two or more.")
-    side = classifier.backbone.size
     large = at_double_size(explainer)
+    side = large.classifier.backbone.size//2
     rows = []
     for mosaic, chosen in enumerate(tqdm(draw_mosaics(confident, n, seed), desc="mosaics", disable=not progress)):
         image = make_mosaic([images.images[i] for i in chosen.values()], side, classifier.backbone.bits)
