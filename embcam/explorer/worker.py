@@ -6,15 +6,26 @@
 __all__ = ['LatestJobQueue']
 
 # %% ../../nbs/8_explorer/03_worker.ipynb #006182c8
+import atexit
 import os
 import threading
 import time
 import traceback
+import weakref
 from collections.abc import Callable, Sequence
 
 from threadpoolctl import threadpool_limits
 
 # %% ../../nbs/8_explorer/03_worker.ipynb #5f589794
+_ALL = weakref.WeakSet()  # every queue that is in use
+
+
+@atexit.register
+def _end_all() -> None:
+    "A thread that computes while Python is taken apart would abort the program."
+    for queue in list(_ALL): queue.end()
+
+
 class LatestJobQueue:
     "Threads that do the newest job of each kind, the most urgent kind first."
     idle = 10.  # Seconds without a job after which a thread ends
@@ -28,11 +39,14 @@ class LatestJobQueue:
         self.running = {}  # {lane: kind}
         self.threads = {}  # {lane: Thread}
         self.changed = threading.Condition()
+        self.ended = False
+        _ALL.add(self)
 
     def put(self, kind: str, job: Callable, delay: float = 0.) -> None:
         "Do `job` as soon as its lane is free, but not within `delay` seconds. It replaces a waiting job of its kind."
         lane = next(lane for lane, kinds in self.kinds.items() if kind in kinds)
         with self.changed:
+            if self.ended: return
             self.jobs[lane][kind] = job, time.monotonic() + delay
             if lane not in self.threads:
                 self.threads[lane] = threading.Thread(target=self._work, args=(lane,), daemon=True)
@@ -42,7 +56,7 @@ class LatestJobQueue:
     def _next(self, lane: str) -> tuple | None:  # (kind, job); None: the thread may end
         "Take the most urgent job that is due, or wait for one. The caller holds the lock."
         jobs, end = self.jobs[lane], time.monotonic() + self.idle
-        while jobs or time.monotonic() < end:
+        while not self.ended and (jobs or time.monotonic() < end):
             now = time.monotonic()
             due = [kind for kind in self.kinds[lane] if kind in jobs and jobs[kind][1] <= now]
             if due: return due[0], jobs.pop(due[0])[0]
@@ -69,6 +83,14 @@ class LatestJobQueue:
         with self.changed:
             for jobs in self.jobs.values(): jobs.clear()
             self.changed.notify_all()
+
+    def end(self, timeout: float = 60) -> None:
+        "Take no jobs any more, forget what waits, and wait for what runs; no longer than `timeout` seconds."
+        with self.changed:
+            self.ended = True
+            threads = [thread for thread in self.threads.values() if thread is not threading.current_thread()]
+        self.clear()
+        for thread in threads: thread.join(timeout)
 
     def wait(self, timeout: float = 120) -> None:
         "Wait until nothing waits and nothing runs. TimeoutError after `timeout` seconds."

@@ -161,7 +161,7 @@ class HeadChoice:
     strength: float | None  # Of STRENGTHS; None for a forest
     folds: list  # (train, test) positions
     probabilities: np.ndarray | None  # Out of fold, (n, C); None where there were no folds
-    note: str = ""  # Why there was nothing to compare on
+    note: str = ""  # Why there was nothing to compare on, or what was left out
 
     @property
     def selected(self) -> np.ndarray:
@@ -181,7 +181,8 @@ class HeadChoice:
         return None if self.probabilities is None else recall_table(self.codes, self.probabilities.argmax(1), self.classes)
 
     def __repr__(self):
-        return f"{self.name}: {self.estimator}\n" + (self.note or self.table.to_string(float_format="{:.4g}".format))
+        compared = self.table.to_string(float_format="{:.4g}".format) if len(self.table) else ""
+        return "\n".join(filter(None, [f"{self.name}: {self.estimator}", self.note, compared]))
 
     def _repr_html_(self): return f"<p><b>{self.name}</b> {self.note}</p>{self.table.round(4).to_html()}"
 
@@ -222,6 +223,21 @@ def _compare(E: np.ndarray, codes: np.ndarray, folds: list, seed: int, read: dic
             bar.update()
     return found
 
+# %% ../../nbs/4_model/05_head_choice.ipynb #f8c7c522
+_MANY = 50  # classes
+_SLOW = "svm", "forest"  # with more of them
+
+
+def _affordable(
+    heads: tuple,  # Asked for
+    n: int,  # Classes
+) -> tuple[tuple, str]:  # Those to compare, and what is said of the others
+    "Heads that do not take minutes because of the number of classes."
+    quick = tuple(name for name in heads if n <= _MANY or name not in _SLOW)
+    if not quick or len(quick) == len(heads): return heads, ""
+    left = " and ".join(name for name in heads if name not in quick)
+    return quick, f"Left out with {n} classes, which would take it minutes: {left}. Ask for it alone to have it."
+
 # %% ../../nbs/4_model/05_head_choice.ipynb #febe6ace
 def choose_head(
     embeddings: np.ndarray,  # Training embeddings, (n, D)
@@ -237,9 +253,10 @@ def choose_head(
         raise ValueError(f"head={unknown[0]!r}: choose 'auto', {', '.join(map(repr, HEADS))}.")
     E = np.asarray(embeddings, float)
     classes, codes = np.unique(check_labels(labels), return_inverse=True)
+    heads, left_out = _affordable(heads, len(classes))
     selection = select_features(E, classes[codes], "all", seed)
     read = {name: HEADS[name][1] if n_features is None else n_features for name in heads}
-    folds, note = make_folds(codes, groups, seed), ""
+    folds, note = make_folds(codes, groups, seed), left_out
     with threadpool_limits(1):  # threads of small matrix products wait for each other longer than they work
         found = _compare(E, codes, folds, seed, read, progress) if folds else {}
         table = pd.DataFrame({name: row for name, (row, *_) in found.items()}).T.rename_axis("head")

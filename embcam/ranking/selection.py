@@ -74,12 +74,13 @@ def feature_count(
 
 # %% ../../nbs/3_ranking/03_selection.ipynb #dc741510
 _NEAREST = 3  # which neighbour of the same class, as in scikit-learn
+_SMALL = 20  # classes of few images, at most, that scikit-learn is asked about
 
 
 def _radii(
     values: np.ndarray,  # Of one class, each column sorted, (n, D)
 ) -> np.ndarray:  # (n, D)
-    "Just less than the distance of each value to its third nearest neighbour."
+    "Just less than the distance of each value to its third nearest neighbour, or the farthest where there are not so many."
     n = len(values)
     k = min(_NEAREST, n - 1)
     padded = np.pad(values, ((k, k), (0, 0)), constant_values=((-np.inf, np.inf), (0, 0)))
@@ -109,20 +110,21 @@ def _information(
     seed: int,  # Of the noise
 ) -> np.ndarray:  # Nats, (D,)
     "Mutual information of each feature and the class, as scikit-learn's `mutual_info_classif` estimates it."
-    counts = np.bincount(codes)[codes]
-    if (counts <= 2*_NEAREST + 1).any():
+    sizes = np.bincount(codes)
+    if 0 < ((sizes > 0) & (sizes <= 2*_NEAREST + 1)).sum() <= _SMALL:
         with threadpool_limits(1):  # thousands of tiny searches: threads would only wait for each other
             return mutual_info_classif(embeddings, codes, random_state=seed)
     X = scale(embeddings.astype(float), with_mean=False)
     X += 1e-10*np.maximum(1, np.abs(X).mean(0))*np.random.RandomState(seed).standard_normal(X.shape)
-    radii = np.empty_like(X)
+    X, codes = X[sizes[codes] > 1], codes[sizes[codes] > 1]
+    radii, counts = np.empty_like(X), sizes[codes]
     for code in np.unique(codes):
         order = np.argsort(X[codes == code], axis=0)
         own = np.empty_like(X[codes == code])
         np.put_along_axis(own, order, _radii(np.take_along_axis(X[codes == code], order, 0)), 0)
         radii[codes == code] = own
     within = (_counts_within(np.sort(x), x, r) for x, r in zip(X.T.copy(), radii.T.copy()))
-    known = digamma(len(codes)) + digamma(_NEAREST) - np.mean(digamma(counts))
+    known = digamma(len(codes)) + np.mean(digamma(np.minimum(_NEAREST, counts - 1))) - np.mean(digamma(counts))
     return np.array([max(0., known - np.mean(digamma(n))) for n in within])
 
 # %% ../../nbs/3_ranking/03_selection.ipynb #1488f63e
