@@ -5,6 +5,8 @@ What only a browser can show is in test_browser.py.
 import html
 import io
 import json
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -16,6 +18,7 @@ import pytest
 import torch  # noqa: F401, patched
 from fastcore.test import test_close as close
 from fastcore.test import test_eq as equal
+from ipywidgets.widgets.widget import _instances
 from PIL import Image
 from sklearn.ensemble import RandomForestClassifier
 
@@ -57,6 +60,29 @@ def x(explain, logos):
     opened.wait()
     yield opened
     opened.close()
+
+
+def test_close_leaves_no_widget_and_no_work(explain, logos):
+    before = set(_instances)
+    opened = Explorer(explain, logos[1], logos[0])
+    opened.wait()
+    assert len(set(_instances) - before) > 100
+    opened.close()
+    opened.jobs.put("maps", lambda: 1/0)
+    assert set(_instances) <= before and opened.jobs.ended
+
+
+PROGRAM = """
+import warnings; warnings.simplefilter("ignore")
+from embcam.explorer import open_explorer
+open_explorer(n=40)
+print("ends while it works")
+"""
+
+
+def test_a_program_that_ends_while_it_works():
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout) == (0, "ends while it works\n"), done.stderr[-500:]
 
 
 def same(a, b, atol=1e-5):

@@ -9,14 +9,14 @@ __all__ = ['Page', 'State', 'Renderer', 'download', 'Explorer']
 import base64
 import io
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from types import SimpleNamespace
 
 import numpy as np
 from fastcore.basics import patch
-from ipywidgets import HTML, Box, Button, DOMWidget, HBox, Layout, VBox
+from ipywidgets import HTML, Box, Button, DOMWidget, HBox, Layout, VBox, Widget
 from ipywidgets import Image as ImageWidget
 from matplotlib.colors import to_rgb
 
@@ -511,6 +511,25 @@ def _resend(
         _resend(getattr(widget, "children", ()), but)
 
 # %% ../../nbs/8_explorer/05_page.ipynb #fe7c97c6
+def _all_widgets(
+    roots: Iterable,  # Widgets, and objects that hold widgets
+) -> list[Widget]:
+    "All widgets that hang on some: their children, layouts and styles, and what an object holds that is not on the page."
+    found, todo = {}, list(roots)
+    while todo:
+        one = todo.pop()
+        if isinstance(one, Widget):
+            if id(one) in found: continue
+            found[id(one)] = one
+            todo += [one._trait_values.get(name) for name in ("children", "layout", "style")]  # those that were made
+        elif isinstance(one, (list, tuple)): todo += one
+        elif isinstance(one, dict): todo += one.values()
+        elif type(one).__module__.startswith("embcam.explorer") and id(one) not in found:
+            found[id(one)] = one
+            todo += vars(one).values()
+    return [one for one in found.values() if isinstance(one, Widget)]
+
+
 class Explorer(VBox):
     "Images, targets, layers and features under knobs."
 
@@ -558,9 +577,11 @@ class Explorer(VBox):
         self.jobs.wait(timeout)
 
     def close(self) -> None:
-        "Forget what waits, and leave the page."
-        self.jobs.clear()
-        self.echo.clear()
+        "Forget what waits, and leave the page with every widget on it. A job that runs is not waited for."
+        self.jobs.end(0)
+        self.echo.end(0)
+        for widget in _all_widgets([self, *vars(self).values()]):
+            if widget is not self: widget.close()
         super().close()
 
     def __repr__(self): return f"Explorer of {len(self.gallery.names)} images, {self.explainer!r}"
