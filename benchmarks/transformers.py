@@ -5,7 +5,8 @@ python benchmarks/transformers.py ARCH --weights FILE --out CSV NAME=SOURCE NAME
 ARCH: a name of timm's whose class token is the embedding, such as vit_small_patch14_dinov2; FILE: its weights (safetensors). The classes
 are the sets themselves (as in benchmarks/shortcuts.py), 60 images of each, half to fit a logistic regression on, so that the answer is
 known and the head is right nearly always. The game of `grid_pointing` is played with images of half the size. Marks are planted as in
-`planted_shortcut` in 240 images of the first set, with its own classes. Columns: method, measure, mean, ends of a 95 % interval over questions, how many. OMP_NUM_THREADS=1.
+`planted_shortcut` in 240 images of the first set, with its own classes. Columns: method, measure, mean, ends of a 95 % interval over
+questions, how many. OMP_NUM_THREADS=1.
 """
 import argparse
 import sys
