@@ -18,10 +18,11 @@ from embcam.cli import main
 from embcam.explanation import Explainer
 from embcam.files import _held
 from embcam.images import list_images, make_logos, open_image
+from embcam.images.pixels import shown_size
 from embcam.model import EmbeddingClassifier, load_table
 from embcam.network import Backbone
 from embcam.scale import embed_folder, explain_files
-from embcam.scale.embed_table import _embed_padded, _shown_size
+from embcam.scale.embed_table import _embed_padded
 
 SMALL = dict(size=64, pooled="stages", cache=False)
 DATA, ERRORS = "embeddings.parquet", "errors.parquet"
@@ -115,7 +116,7 @@ def test_size_is_as_a_person_sees_it(tmp_path, orientation, suffix):
     exif = im.getexif()
     exif[0x0112] = orientation
     im.save(path, exif=exif)
-    assert _shown_size(path) == open_image(path).shape[1::-1]
+    assert shown_size(path) == open_image(path).shape[1::-1]
 
 
 # what is written
