@@ -68,7 +68,7 @@ def test_close_leaves_no_widget_and_no_work(explain, logos):
     opened.wait()
     assert len(set(_instances) - before) > 100
     opened.close()
-    opened.jobs.put("maps", lambda: 1/0)
+    opened.jobs.put("draw", lambda: 1/0)
     assert set(_instances) <= before and opened.jobs.ended
 
 

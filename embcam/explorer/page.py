@@ -584,6 +584,8 @@ class Explorer(VBox):
             if widget is not self: widget.close()
         super().close()
 
+    def __del__(self): super().close()  # when a program ends, nothing else is left to call
+
     def __repr__(self): return f"Explorer of {len(self.gallery.names)} images, {self.explainer!r}"
 
 # %% ../../nbs/8_explorer/05_page.ipynb #14585fa8
