@@ -155,6 +155,8 @@ _EXPLORE = [
     _flag("--audit", _path, "folder made by embcam audit: the gallery offers what it found, training images included", metavar="DIR"),
     _flag("--lab", bool, "in JupyterLab, where cells can be added; default Voila"),
     _flag("--port", _whole(0, 65535), "0: any free one", default=0),
+    _flag("--host", _word, "address to listen on; 0.0.0.0: all of this machine", default="127.0.0.1"),
+    _flag("--base-url", _word, "path that a proxy forwards here, such as /user/zoe/explorer/", default="/"),
     _flag("--theme", _word, "of Voila", choices=["light", "dark"], default="light"),
     _flag("--no-browser", bool, "only print the address")]
 
@@ -182,7 +184,7 @@ _TABLES = dict(
            [*_AUDIT, _FORCE]),
     predict=("Predict every image of a folder.", [*_PREDICT, _FORCE]),
     embed=("Embed FOLDER into Parquet, of any size; goes on where it was interrupted.", [*_EMBED, _FORCE]),
-    explore=("Open the explorer in the browser: on 127.0.0.1, with a token.", _EXPLORE))
+    explore=("Open the explorer in the browser, with a token.", _EXPLORE))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -381,12 +383,14 @@ def _print_outlook(classifier: "EmbeddingClassifier", train: "ImageSet") -> None
 def _print_next(model: Path, classifier: "EmbeddingClassifier", test: "ImageSet") -> None:
     "Print the command that explains held-out images: the three surest wrong predictions, or right ones where there are fewer."
     import shlex
+    import subprocess
 
     import numpy as np
     found = classifier.predictions(test)
     surest = np.lexsort(([-one.score for one in found], [one.label == true for one, true in zip(found, test.labels.tolist())]))[:3]
     some = [str(test.images[i]) for i in surest]
-    print(f"next: embcam explain {shlex.quote(str(model))} {shlex.join(some)} --out why")
+    quoted = subprocess.list2cmdline if os.name == "nt" else shlex.join
+    print(f"next: {quoted(['embcam', 'explain', str(model), *some, '--out', 'why'])}")
 
 # %% ../nbs/cli.ipynb #d3dfa66c
 _MOST = 5000  # images among which near duplicates are looked for unasked
@@ -540,11 +544,14 @@ def _wrong_images(classifier: "EmbeddingClassifier", images: dict, named: Sequen
 def _own_folders(names: Sequence[str]) -> list[str]:
     "The same names, with a number where two would get one folder."
     from embcam.explanation.saving import folder_name
+    from embcam.images.folders import composed
+
+    def place(name): return composed(folder_name(name)).casefold()  # as Windows and macOS compare
     used = {}  # {folder: name}
     for name in names:
         numbered = (f"{folder_name(name)}-{i}" for i in count(2))
-        unique = next(n for n in chain([name], numbered) if folder_name(n) not in used)
-        used[folder_name(unique)] = unique
+        unique = next(n for n in chain([name], numbered) if place(n) not in used)
+        used[place(unique)] = unique
     return list(used.values())
 
 
@@ -812,7 +819,7 @@ def evaluate(args: argparse.Namespace) -> None:
     "embcam evaluate"
     _check_output(args.out, True, "evaluation", args.model, args.folder)  # one that is begun goes on
     _check_model(args.model)
-    from embcam.files import atomic_folder, begin_folder
+    from embcam.files import alone_in, atomic_folder, begin_folder
     from embcam.judging.comparison import as_metrics
     if args.metrics: as_metrics(args.metrics)  # before the long work
     images, classifier = _load_images(args.folder, args.skip_broken), _load_model(args)
@@ -820,6 +827,7 @@ def evaluate(args: argparse.Namespace) -> None:
     some, metrics = _choose_images(images, args.n, args.seed, args.metrics)
     rows = _rows(classifier, args.seed, args.costly)
     out = begin_folder(args.out, "evaluation")
+    with alone_in(out): pass  # whoever is at work there needs the journal
     if args.force: (out/"comparison.jsonl").unlink(missing_ok=True)  # the page of the earlier one stays until there is another
     found = _compare_kept(rows, some, metrics, out, args.seed)
     judged = dict.fromkeys([list(metrics)[0], list(metrics)[-1]])  # by masks, and by predictions
@@ -872,5 +880,5 @@ def explore(args: argparse.Namespace) -> None:
     from embcam.explorer import serve  # widgets and a server, which the other commands do without
     if args.model is not None: _check_model(args.model)
     code = serve(args.model, args.folder, lab=args.lab, port=args.port, browser=not args.no_browser, theme=args.theme,
-                 trusted=args.trust or (), audit=args.audit)
+                 trusted=args.trust or (), audit=args.audit, host=args.host, base_url=args.base_url)
     if code: sys.exit(code)

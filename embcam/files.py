@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MARK', 'sweep', 'sweep_files', 'WriteError', 'write_errors', 'check_parent', 'check_writable', 'atomic_folder',
-           'begin_folder', 'atomic_file', 'write_csv']
+           'begin_folder', 'alone_in', 'atomic_file', 'write_csv']
 
 # %% ../nbs/files.ipynb #101f328e
 import os
@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from itertools import count
 from pathlib import Path
 from stat import S_IMODE
 
@@ -84,6 +85,7 @@ class WriteError(OSError):
 def write_errors(path: Path, part: Path) -> Iterator[None]:
     "Name what was to be made, where the system says only what went wrong or names the hidden part."
     try: yield
+    except FileExistsError: raise  # it says what is where
     except (OSError, SafetensorError) as error:
         file = getattr(error, "path", None) or getattr(error, "filename", None)
         if file is not None and not Path(os.fsdecode(file)).is_relative_to(part): raise
@@ -137,7 +139,7 @@ def atomic_folder(
                 yield part
                 (part/MARK).write_text(kind)
                 _open_to_others(part, (part/MARK).stat().st_mode)
-                _put(part, path)
+                _put(part, path, kind)
         finally: shutil.rmtree(part, ignore_errors=True)
 
 
@@ -150,16 +152,32 @@ def _open_to_others(
         if file.is_file() and not file.is_symlink() and file.stat().st_mode != mode: file.chmod(S_IMODE(mode))
 
 
-def _put(part: Path, path: Path) -> None:
-    "Rename a finished folder to its name; what was there before is moved away first, and removed afterwards."
+def _put(part: Path, path: Path, kind: str) -> None:
+    "Rename a finished folder to its name. What embcam made there before is moved away first, and removed afterwards: the last one wins."
     old = part.with_name(part.name + "-old")
     with _held(path):
-        if path.exists(): os.replace(path, old)
-        try: os.replace(part, path)
-        except OSError:
-            if old.exists(): os.replace(old, path)
-            raise
+        for last in (False, False, True):  # another process may put its own there at the same moment
+            if os.path.lexists(path): _move_away(path, old, part, kind)
+            try: os.replace(part, path)
+            except OSError:
+                if old.exists() and not os.path.lexists(path): os.replace(old, path)
+                if last or not os.path.lexists(path): raise
+            else: break
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _move_away(path: Path, old: Path, part: Path, kind: str) -> None:
+    "Make room for a finished folder. FileExistsError, and the work under another name, where others have put something there meanwhile."
+    mark = path/MARK
+    try:
+        if mark.is_file() and mark.read_text() == kind:
+            with suppress(FileNotFoundError): os.replace(path, old)
+            return
+        reason = "was made meanwhile, by another program"
+    except PermissionError: reason = "has a file that is open in another program"  # as on Windows
+    other = next(name for name in (path.with_name(f"{path.name}-{i}") for i in count(2)) if not os.path.lexists(name))
+    os.replace(part, other)
+    raise FileExistsError(f"{path} {reason}, and is not replaced: what was to be there is in {other}.")
 
 # %% ../nbs/files.ipynb #a00aa713
 def begin_folder(
@@ -171,6 +189,25 @@ def begin_folder(
     if not os.path.lexists(path):
         with atomic_folder(path, kind=kind): pass
     return Path(path)
+
+# %% ../nbs/files.ipynb #ac71c462
+@contextmanager
+def alone_in(
+    folder: str | Path,  # That is there
+) -> Iterator[None]:
+    "FileExistsError where another run is at work in a folder. Where the system has no locks nothing is known of others."
+    handle = None
+    try:
+        if _fcntl is not None:
+            with suppress(FileNotFoundError, PermissionError): handle = os.open(folder, os.O_RDONLY)
+        try:
+            if handle is not None: _fcntl.flock(handle, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FileExistsError(f"Another run is at work in {folder}: wait until it has ended, or name another folder.") from None
+        except OSError: pass  # some network drives
+        yield
+    finally:
+        if handle is not None: os.close(handle)
 
 # %% ../nbs/files.ipynb #d56728e8
 @contextmanager

@@ -102,6 +102,8 @@ WRONG = [
     (["explore", "~/model", "~/one", "--audit", "~/nowhere"], "holds no finished audit"),
     (["explore", "~/model", "~/one", "--audit", "~/audit"], "is an audit of other images"),
     (["explore", "--audit", "~/audit"], "An audit needs its model"),
+    (["explore", "~/model", "~/one", "--host", "no.such.host.invalid"], "There is no host 'no.such.host.invalid'"),
+    (["explore", "~/model", "~/one", "--base-url", "a b?"], "base_url='a b?': give a path"),
     (["explore", "~/model", "~/one", "--port", "70000"], "--port: '70000' is no whole number from 0 to 65535"),
     (["embed", "~/empty", "--out", "~/o"], "empty holds no images"),
     ([*FIT, "~/m", "--n-features", "705"], "n_features=705: the embedding has 704 values"),
@@ -119,7 +121,7 @@ WRONG += [([*words, flag, wrong], f"{flag}: '{wrong}'") for words, flags in NUMB
           for wrong in ("-1", "1.5", "nan", "-.5", "1e400", "", "abc", "9"*30, "0x10", "１") if (flag, wrong) != ("--n-features", "9"*30)]
 NAMED = [([*FIT, "~/m"], "--weights --backbone --pooled --resize --precision --head --groups --cache --out"),
          (EXPLAIN, "--target --ranking --method --label --versus --coco --out --trust --address"), ([*EVALUATE, "~/e"], "--metrics --out"),
-         (["embed", "~/photos", "--out", "~/o"], "--model --address --out"), (["explore", "~/model", "~/one"], "--audit")]
+         (["embed", "~/photos", "--out", "~/o"], "--model --address --out"), (["explore", "~/model", "~/one"], "--audit --host --base-url")]
 WRONG += [([*words, flag, ""], f"{flag}: '' names nothing") for words, flags in NAMED for flag in flags.split()]
 WRONG += [([command, "", "--out", "~/o"], "names nothing") for command in ("fit", "embed")]
 WRONG += [([command, "~/model", "", "--out", "~/o"], "'' names nothing") for command in ("explain", "predict", "audit", "evaluate")]
@@ -139,7 +141,7 @@ def test_a_port_that_is_taken(home, capfd):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-        assert f"Port {port} cannot be used" in error_of(home, capfd, ["explore", "~/model", "~/one", "--port", port])
+        assert f"Port {port} of 127.0.0.1 cannot be used" in error_of(home, capfd, ["explore", "~/model", "~/one", "--port", port])
 
 
 def test_every_command_has_a_table():

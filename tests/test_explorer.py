@@ -553,6 +553,11 @@ def test_server_command():
     for lab in False, True:
         with patch("importlib.util.find_spec", return_value=True): command = server_command(Path("a/explorer.ipynb"), lab, 8866)
         assert any(part.endswith("ip=127.0.0.1") for part in command) and (lab or "--Voila.auto_token=True" in command)
+        with patch("importlib.util.find_spec", return_value=True):
+            command = server_command(Path("a/explorer.ipynb"), lab, 8866, host="0.0.0.0", base_url="/user/zoe/")
+        app = "ServerApp" if lab else "Voila"
+        assert {f"--{app}.ip=0.0.0.0", f"--{app}.base_url=/user/zoe/"} <= set(command)
+        assert not lab or "--ServerApp.allow_remote_access=True" in command  # the proxy's name is not this machine's
     with patch("importlib.util.find_spec", return_value=None), pytest.raises(ImportError, match=r"embcam\[app\]"):
         server_command(Path("a"), False, 1)
 

@@ -1,12 +1,15 @@
 "What embcam writes: whole or not at all, and readable again."
 import inspect
 import os
-import resource
 import signal
 import sys
+import threading
 import types
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,7 +35,7 @@ from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier, export_graphviz
 from sklearn.utils import all_estimators
 
-from embcam.files import WriteError, atomic_file, atomic_folder, check_parent, check_writable, sweep
+from embcam.files import alone_in, atomic_file, atomic_folder, check_parent, check_writable, MARK, sweep, WriteError
 from embcam.model import ModelError
 from embcam.model.model_files import is_trusted, pack_estimator, read_model, write_model
 from embcam.network import DiskCache
@@ -191,6 +194,7 @@ def test_functions_that_do_more_than_compute_are_not_trusted(tmp_path):
 
 def dies(function) -> int:
     "Run in a child that is killed in the end: the signal."
+    if os.name != "posix": pytest.skip("no fork")
     if not (child := os.fork()):
         try: function()
         finally: os._exit(1)
@@ -231,6 +235,8 @@ def test_hidden_folders_of_others_stay(tmp_path):
 
 def with_a_full_disk(function, size: int = 20_000) -> str:
     "Run in a child that may write no file larger than `size` bytes: its error."
+    if os.name != "posix": pytest.skip("no fork")
+    resource = import_module("resource")
     read, write = os.pipe()
     if not (child := os.fork()):
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
@@ -301,3 +307,52 @@ def test_files_are_as_readable_as_the_user_s_others(umask, mode, tmp_path):
     files = [*model.iterdir(), tmp_path/"alone", tmp_path/"nested/inner/file"]
     assert len(files) == 7 and {file.stat().st_mode & 0o777 for file in files} == {mode}
     assert model.stat().st_mode & 0o777 == mode | (mode & 0o444) >> 2
+
+
+# two at once
+
+def test_of_two_that_make_one_folder_the_last_one_wins(tmp_path):
+    with atomic_folder(tmp_path/"out") as first, atomic_folder(tmp_path/"out") as second:
+        (first/"first").touch()
+        (second/"second").touch()  # the inner one ends first
+    assert sorted(os.listdir(tmp_path)) == ["out"] and sorted(os.listdir(tmp_path/"out")) == [MARK, "first"]
+
+
+def test_many_at_the_same_moment_leave_one_whole_folder(tmp_path):
+    start = threading.Barrier(8)
+
+    def make(i):
+        with atomic_folder(tmp_path/"out") as part:
+            for name in "ab": (part/name).write_text(str(i))
+            start.wait()
+    with ThreadPoolExecutor(8) as pool: list(pool.map(make, range(8)))
+    assert os.listdir(tmp_path) == ["out"] and (tmp_path/"out"/"a").read_text() == (tmp_path/"out"/"b").read_text()
+
+
+def test_what_others_put_there_meanwhile_is_kept_and_so_is_the_work(tmp_path):
+    with pytest.raises(FileExistsError, match="was made meanwhile, by another program.*out-2"), atomic_folder(tmp_path/"out") as part:
+        (part/"work").touch()
+        (tmp_path/"out").mkdir()
+        (tmp_path/"out"/"mine").touch()
+    assert os.listdir(tmp_path/"out") == ["mine"] and (tmp_path/"out-2"/"work").exists() and len(os.listdir(tmp_path)) == 2
+
+
+def test_a_file_that_is_open_elsewhere(tmp_path, monkeypatch):
+    "As Windows has it: what holds an open file cannot be moved."
+    with atomic_folder(tmp_path/"out"): pass
+    real = os.replace
+
+    def replace(old, new):
+        if Path(old) == tmp_path/"out": raise PermissionError(13, "Access is denied", str(old))
+        real(old, new)
+    monkeypatch.setattr("os.replace", replace)
+    with pytest.raises(FileExistsError, match="has a file that is open in another program.*out-2"):
+        with atomic_folder(tmp_path/"out", overwrite=True) as part: (part/"work").touch()
+    assert (tmp_path/"out-2"/"work").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no locks on folders")
+def test_a_second_run_in_one_folder_is_told(tmp_path):
+    with alone_in(tmp_path), pytest.raises(FileExistsError, match="Another run is at work in"):
+        with alone_in(tmp_path): pass
+    with alone_in(tmp_path): pass  # the first has ended

@@ -16,7 +16,7 @@ from PIL import Image
 
 from embcam.cli import main
 from embcam.explanation import Explainer
-from embcam.files import _held
+from embcam.files import _held, alone_in
 from embcam.images import list_images, make_logos, open_image
 from embcam.images.pixels import shown_size
 from embcam.model import EmbeddingClassifier, load_table
@@ -220,6 +220,7 @@ def test_an_interrupted_run_is_the_same_in_the_end(photos, tmp_path, backbone, m
 
 def kill_in_the_middle(line, out, data=DATA) -> int:
     "SIGKILL the whole process group after the second part; the rows that are there."
+    if os.name != "posix": pytest.skip("no process groups")
     process = subprocess.Popen(line, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                env=os.environ | dict(OMP_NUM_THREADS="1"))
     while len(list((out/data).glob("part-*.parquet"))) < 2 and process.poll() is None: time.sleep(.01)
@@ -330,6 +331,7 @@ class Deadly:
         return self.work(part)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="no SIGKILL")
 def test_kill_of_a_worker(two_cores, photos, tmp_path, backbone, monkeypatch):
     from embcam.scale import parts as scale
     on_ray = scale._on_ray
@@ -372,3 +374,17 @@ def test_loss_of_a_node(ray, photos, tmp_path, backbone, monkeypatch):
     assert ledger.now == 60 and not left and rows(tmp_path/"out").sha256.is_unique
     embed(photos, tmp_path/"whole", backbone, part_size=4)
     assert same(rows(tmp_path/"out"), rows(tmp_path/"whole"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no locks on folders")
+def test_two_runs_on_one_table(photos, tmp_path, backbone):
+    "The second one is told, and nothing is done twice."
+    embed_folder(photos, tmp_path/"out", backbone, part_size=8, progress=False)
+    with alone_in(tmp_path/"out"/"embeddings.parquet"), pytest.raises(FileExistsError, match="Another run is at work"):
+        embed_folder(photos, tmp_path/"out", backbone, progress=False)
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5, float("nan"), 10**30])
+def test_parts_hold_images(size, photos, tmp_path, backbone):
+    with pytest.raises(ValueError, match="ask for a whole number of images"): embed_folder(photos, tmp_path/"out", backbone, size)
+    assert not os.listdir(tmp_path)

@@ -65,12 +65,16 @@ def to_dict(self: Explanation) -> dict:
         settings=self.settings, ranked_by=None if self.ranking is None else self.ranking.name, ranking=_ranking_record(self) or None)
 
 # %% ../../nbs/5_explanation/06_saving.ipynb #de1b7f40
+_DEVICES = {"con", "prn", "aux", "nul", *(f"{name}{i}" for name in ("com", "lpt") for i in range(10))}  # no names on Windows
+
+
 def folder_name(
     name: str,  # Of an image, perhaps with folders
 ) -> str:  # One safe name for a folder, at most 100 bytes
     "Turn an image's name into one folder name: no separators, no leading dots, letters of any script kept."
     stem, dot, suffix = name.rpartition(".")
     safe = re.sub(r"[^\w.-]+", "-", stem if dot and f".{suffix.lower()}" in SUFFIXES else name).strip(".-") or "image"
+    if safe.partition(".")[0].lower() in _DEVICES: safe += "_"
     if len(safe.encode()) <= 100: return safe
     return safe.encode()[:80].decode(errors="ignore") + "-" + hashlib.sha256(name.encode()).hexdigest()[:8]
 

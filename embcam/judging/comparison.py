@@ -13,6 +13,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -26,7 +27,7 @@ from matplotlib.axes import Axes
 
 from ..drawing.pages import comparison_page
 from ..figure import new_figure
-from ..files import write_csv
+from ..files import alone_in, write_csv
 from ..images import ImageSet, Sample
 from .cost import MapMaker, MapResult, run_explainer
 from .faithfulness import LOW_IS_GOOD, METRICS, metric_title
@@ -383,23 +384,38 @@ def compare(
     "Score the maps of several explainers on the same images; ValueError for what cannot be compared."
     metrics = as_metrics(metrics)
     if layers is not None: layers = [layers] if isinstance(layers, str) else list(layers)
-    path = None
-    lines = {}
+    path, lines = None, {}
     if out is not None: path, lines = _open_journal(out, _checked(explainers), images, metrics, layers, seed)
+    explainers = _checked(explainers)
+    with nullcontext() if out is None else alone_in(out):
+        _score_missing(explainers, images, metrics, layers, seed, lines, path, progress)
+    rows = [row for name in images.names for row in lines[name]["rows"]]
+    if not rows: raise ValueError(f"Nothing to compare: none of the {len(images)} images has a mask, and {', '.join(metrics)} need one.")
+    left_out = [name for name in images.names if lines[name]["left_out"]]
+    return Comparison(_to_long_frame(rows, metrics), left_out, seed)
+
+
+def _score_missing(
+    explainers: dict,  # Checked
+    images: ImageSet,
+    metrics: dict,
+    layers: list | None,
+    seed: int,
+    lines: dict,  # {image: its line}; filled
+    path: Path | None,  # Of the journal
+    progress: bool,
+) -> None:
+    "Score the images that no line is of."
     read = images.at_bits(_bits_read(explainers))
     missing = [i for i, name in enumerate(images.names) if name not in lines]
     bar = tqdm(missing, desc="comparing", disable=not progress)
     for done, i in enumerate(bar, 1):
         name = images.names[i]
         start = perf_counter()
-        lines[name] = _score_line(_checked(explainers), read[i], metrics, layers, seed)
+        lines[name] = _score_line(explainers, read[i], metrics, layers, seed)
         if progress and done == 1: bar.write(f"{len(missing)} images, about {(perf_counter() - start)*len(missing)/60:.1f} minutes")
         if path is not None:
             with open(path, "a") as journal: journal.write(json.dumps(lines[name]) + "\n")
-    rows = [row for name in images.names for row in lines[name]["rows"]]
-    if not rows: raise ValueError(f"Nothing to compare: none of the {len(images)} images has a mask, and {', '.join(metrics)} need one.")
-    left_out = [name for name in images.names if lines[name]["left_out"]]
-    return Comparison(_to_long_frame(rows, metrics), left_out, seed)
 
 # %% ../../nbs/6_judging/08_comparison.ipynb #c4c1a6c5
 def _page_rows(

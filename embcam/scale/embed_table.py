@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..explanation.reliability import NearestNeighborDistance
-from ..files import atomic_file
+from ..files import alone_in, atomic_file
 from ..images import ImageError, list_images, open_image
 from ..images.pixels import shown_size
 from ..model import EmbeddingClassifier
@@ -95,6 +95,10 @@ def _write_errors(path: Path, errors: list) -> None:
 
 def do_all(work, files: Iterable, size: int, progress: str | None, **engine) -> Ledger:
     "Do what is missing, and keep the ledger."
+    with alone_in(work.folder): return _do_missing(work, files, size, progress, **engine)
+
+
+def _do_missing(work, files: Iterable, size: int, progress: str | None, **engine) -> Ledger:
     ledger = Ledger(finished(work.folder))
     with tqdm(desc=progress, unit=" images", disable=progress is None) as bar:
         for answer in run_parts(work, cut_parts(files, ledger, size), **engine):
