@@ -30,13 +30,13 @@ def _evidence(
     vectors: np.ndarray,  # v of each target, (T, D)
     origins: Sequence,  # Of each target, (D,) or None
 ) -> list[np.ndarray]:  # Signed, (rows, columns) each
-    "What the neighbourhood of each cell adds to every target; where the embedding cannot be traced to places, Grad-CAM of the last layer."
+    "What each cell adds to every target; where the embedding cannot be traced to places, Grad-CAM of the last layer."
     zero = np.zeros(vectors.shape[1])
     if is_traced(trace): found = cell_evidence(trace, vectors, [zero if origin is None else origin for origin in origins])
     else:
         last = list(trace.activations)[-1]
         found = gradcam(trace.activations[last][0].detach().float(), layer_gradients(trace, vectors)[last]).cpu().numpy()
-    return [neighbourhood(evidence, trace.frame.size[0]) for evidence in found]
+    return list(found)
 
 
 def _focused(
@@ -46,11 +46,11 @@ def _focused(
 ) -> Tensor:  # (T, gh, gw), each with the sum of its positive evidence
     "Sharpness times gate."
     focused = []
-    for m, around in zip(maps.cpu().numpy(), evidence):
-        where = resize(gate(around).astype(np.float32), m.shape)
+    for m, cells in zip(maps.cpu().numpy(), evidence):
+        where = resize(gate(neighbourhood(cells, height)).astype(np.float32), m.shape)
         raw = where*(sharpness(m, height) + _REST)
         total = raw.sum(dtype=float)
-        focused.append(raw*(np.clip(around, 0, None).sum()/total if total > 0 else 0))
+        focused.append(raw*(np.clip(cells, 0, None).sum()/total if total > 0 else 0))
     return torch.as_tensor(np.stack(focused).astype(np.float32))
 
 # %% ../../nbs/4_maps/06_cam.ipynb #c358cb6e
@@ -70,9 +70,9 @@ def vector_maps(
                 for method in methods: maps[method][layer].append(CAM_METHODS[method](activations[layer], G))
         found = {method: {layer: torch.cat(parts) for layer, parts in layers.items()} for method, layers in maps.items()}
         if gated := [method for method in methods if CAM_METHODS[method].gated]:
-            around = _evidence(trace, vectors, origins or [None]*len(vectors))
+            cells = _evidence(trace, vectors, origins or [None]*len(vectors))
             height = trace.frame.size[0]
-            found |= {method: {layer: _focused(m, around, height) for layer, m in found[method].items()} for method in gated}
+            found |= {method: {layer: _focused(m, cells, height) for layer, m in found[method].items()} for method in gated}
     return found
 
 # %% ../../nbs/4_maps/06_cam.ipynb #34f88180
