@@ -1,13 +1,14 @@
 """What the choice of a head is worth on images that it has not seen, and what it costs, beside the choice before it.
 
-python benchmarks/heads.py NAME=SOURCE ... [--each 10] [--seeds 2] [--sizes 1000 5000] [--out FILE.csv]
+python benchmarks/heads.py NAME=SOURCE ... [--each 10] [--seeds 2] [--divisions 5] [--sizes 1000 5000] [--out FILE.csv]
 
 SOURCE: a folder of class folders; 'logos': 880 drawn ones; a folder with cells.csv (BCCD: two or more platelets, or fewer); 'elpv': solar
 cells of the package elpv-dataset, defective above one half; or an .npz of embeddings E, labels y and perhaps groups. Four stratified folds:
 every image is held out once, and groups on one side. With --each so many images of each class train instead, drawn for each seed, and all
 others are held out. "now" is `choose_head`; "before" compared forest, logistic regression, SVM and LDA by AUC in nested searches and
-calibrated nothing. Columns: see nbs/results/README.md. With --sizes the time alone is taken, on so many rows of the last set, drawn with
-noise of a fifth of a standard deviation. OMP_NUM_THREADS=1.
+calibrated nothing. Columns: see nbs/results/README.md. With --divisions the four folds are drawn so many times, a row of "now" for each:
+how much a figure moves by chance. With --sizes the time alone is taken, on so many rows of the last set, drawn with noise of a fifth of a
+standard deviation. OMP_NUM_THREADS=1.
 """
 import argparse
 import sys
@@ -70,11 +71,11 @@ def now(E: np.ndarray, codes: np.ndarray, groups: np.ndarray | None, seed: int) 
     return choice.name, choice.estimator, choice.selected
 
 
-def divisions(codes: np.ndarray, groups: np.ndarray | None, each: int | None, seeds: int) -> list:
+def divisions(codes: np.ndarray, groups: np.ndarray | None, each: int | None, seeds: int, number: int = 0) -> list:
     "(train, test) positions."
     if each is None:
         kind = StratifiedKFold if groups is None else StratifiedGroupKFold
-        return list(kind(4, shuffle=True, random_state=100).split(codes, codes, groups))
+        return list(kind(4, shuffle=True, random_state=100 + number).split(codes, codes, groups))
     found = []
     for seed in range(seeds):
         rng = np.random.default_rng(seed)
@@ -119,6 +120,7 @@ def main():
     parser.add_argument("sets", nargs="+", metavar="NAME=SOURCE")
     parser.add_argument("--each", type=int)
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--divisions", type=int, default=0)
     parser.add_argument("--sizes", type=int, nargs="*", default=[])
     parser.add_argument("--out", help="rows are added to those that it has")
     args = parser.parse_args()
@@ -133,6 +135,10 @@ def main():
         name, _, source = each.partition("=")
         E, codes, groups = embedded(source or name)
         if args.sizes: continue
+        for number in range(args.divisions):
+            parts = divisions(codes, groups, None, 0, number)
+            add(data=f"{name}, division {number + 1}", way="now", **measured(now, E, codes, groups, parts))
+        if args.divisions: continue
         label = name if args.each is None else f"{name}, {args.each} a class"
         parts = divisions(codes, groups, args.each, args.seeds)
         for way in (now, before): add(data=label, way=way.__name__, **measured(way, E, codes, groups, parts))

@@ -1,8 +1,9 @@
 """Wrong labels planted in sets whose labels are taken for right: how many are estimated, listed and found.
 
-python benchmarks/label_issues.py logos NAME=FOLDER NAME=FILE.npz ... [--seeds 1 2 3] [--share .03] [--out CSV]
+python benchmarks/label_issues.py logos digits NAME=FOLDER NAME=FILE.npz ... [--seeds 1 2 3] [--share .03] [--out CSV]
 
-FOLDER: FOLDER/<class>/*, embedded by Backbone(pooled="stages"); FILE.npz: arrays embeddings, labels and, if there are any, groups.
+FOLDER: FOLDER/<class>/*; 'digits': the 1,797 handwritten ones of scikit-learn, drawn at 224 pixels; both are embedded by
+Backbone(pooled="stages"). FILE.npz: arrays embeddings, labels and, if there are any, groups.
 A row for each set and seed, and one of seed 0 for the labels as they are. Where cleanlab is installed (AGPL, never a dependency of
 embcam) its filter judges the same held-out probabilities: install it aside (pip install --no-deps --target DIR cleanlab termcolor) and
 put DIR on PYTHONPATH.
@@ -13,24 +14,34 @@ from time import process_time
 
 import numpy as np
 import pandas as pd
+from PIL import Image
+from sklearn.datasets import load_digits
 from sklearn.metrics import average_precision_score
 
 from common import images_of
 from embcam import Backbone
 from embcam.auditing import find_label_issues, find_near_duplicates, group_near_duplicates
 from embcam.auditing.label_issues import _fit_noise, _rounds
+from embcam.images import ImageSet
 
 try: from cleanlab.filter import find_label_issues as cleanlab_issues
 except ImportError: cleanlab_issues = None
 
 
+def digits():
+    "scikit-learn's handwritten digits of 8 x 8 pixels, each drawn at 224."
+    kept = load_digits()
+    drawn = [Image.fromarray(np.uint8(image*255/16)).resize((224, 224), Image.Resampling.BICUBIC).convert("RGB") for image in kept.images]
+    return ImageSet([np.asarray(image) for image in drawn], [str(label) for label in kept.target])
+
+
 def set_of(argument, backbone):
-    "Name, embeddings, labels and groups of near duplicates of 'logos', NAME=FOLDER or NAME=FILE.npz."
+    "Name, embeddings, labels and groups of near duplicates of 'logos', 'digits', NAME=FOLDER or NAME=FILE.npz."
     name, source = argument.split("=", 1) if "=" in argument else (argument, argument)
     if source.endswith(".npz"):
         kept = np.load(source)
         return name, kept["embeddings"], kept["labels"], kept["groups"] if "groups" in kept else np.arange(len(kept["labels"]))
-    images = images_of(source, progress=False)
+    images = digits() if source == "digits" else images_of(source, progress=False)
     E = backbone.embed(images, progress=False)
     return name, E, images.labels, group_near_duplicates(find_near_duplicates(E, images.images, progress=False), len(images))
 
@@ -83,6 +94,7 @@ def measure(name, E, labels, groups, share, seed):
     p = np.mean([_fit_noise(margins, codes).probabilities for margins in rounds], axis=0)
     row = dict(data=name, images=len(labels), seed=seed, planted=len(wrong), right=found.accuracy, findable=found.findable,
                expected=found.expected, confident_joint=joint(p, codes), listed=len(listed), precision=share_right(listed, hit),
+               precision_at_planted=share_right(ranking[:len(wrong)], hit),
                precision_at_expected=share_right(ranking[:round(found.expected)], hit), ap_listed=rank_precision(listed, hit),
                ap=rank_precision(ranking, hit), cpu_seconds=seconds)
     return row | by_cleanlab(p, codes, hit)
@@ -90,7 +102,7 @@ def measure(name, E, labels, groups, share, seed):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sets", nargs="+", help="'logos', NAME=FOLDER or NAME=FILE.npz")
+    parser.add_argument("sets", nargs="+", help="'logos', 'digits', NAME=FOLDER or NAME=FILE.npz")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="which labels are wrong")
     parser.add_argument("--share", type=float, default=.03, help="of the labels that are made wrong")
     parser.add_argument("--out", help="CSV")
