@@ -97,11 +97,16 @@ def _ranking_rows(record: Mapping) -> tuple[list, list, int]:
     return rows, head + ([f"in the top {trust.get('k', '')}, over seeds"] if often else []), len(top) - len(rows)
 
 # %% ../../nbs/2_drawing/02_pages.ipynb #d6dbba93
+_KNOWN = dict(auc="AUC of this class on images that the model had not seen",
+              right="share of the predictions of this class that were right there", shuffled="likeness to maps of heads on shuffled labels")
+
+
 def _trust_rows(trust: Mapping | None) -> list:
     "What was measured about a prediction and its map, in words."
     if not trust: return []
     shared = "the ranking does not depend on the seed" if trust["overlap"] is None else f"{trust['overlap']:.0%}"
-    return [("margin before the best of the other classes", f"{trust['margin']:.2f}"),
+    known = [(words, f"{trust[name]:.2f}") for name, words in _KNOWN.items() if trust.get(name) is not None]
+    return [*known, ("margin before the best of the other classes", f"{trust['margin']:.2f}"),
             ("distance to the training images", f"farther than {trust['percentile']:.0%} of these are from each other"),
             ("top features shared by two seeds of the ranking", shared),
             *((f"likeness to maps of random features, {short_layer_name(layer)}", f"{value:.2f}")

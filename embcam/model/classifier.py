@@ -22,6 +22,7 @@ from .estimators import as_embeddings, check_classifier, check_components, fit_e
 from .estimators import numbered_classes, unfitted
 from .head_choice import choose_head
 from .heads import HEADS
+from .held_out import HeldOut, cross_validated, held_out_classes, shuffled_heads
 from .model_files import ModelError, damage_named, read_model, write_model
 from .tables import EmbeddingTable, check_pieces, fit_pieces, is_table, load_table
 from ..network import Backbone, WeightsError
@@ -135,6 +136,7 @@ def _keep(
     hashes: np.ndarray | None = None,  # Of the training images' pixels, uint8 (N, 16)
 ) -> EmbeddingClassifier:  # The same
     "Set what a fitted classifier has."
+    for known in ("held_out_", "shuffled_"): vars(classifier).pop(known, None)  # of an earlier fit
     classifier.estimator_ = estimator
     classifier.selection_ = selection
     classifier.selected_ = selection.features
@@ -255,7 +257,43 @@ def choose(
     choice = choose_head(E, labels, random_state, tuple(heads), groups, n_features, progress)
     model = cls(backbone, choice.estimator, choice.n_features, random_state, progress)
     model.choice_ = choice
-    return _keep(model, choice.estimator, choice.selection, E, labels, names, choice.classes, hashes)
+    if choice.probabilities is not None: held_out = held_out_classes(choice.probabilities, choice.codes)
+    else: held_out = None
+    _keep(model, choice.estimator, choice.selection, E, labels, names, choice.classes, hashes).held_out_ = held_out
+    return model
+
+# %% ../../nbs/4_model/07_classifier.ipynb #7b954fc5
+def _codes_of(classifier: EmbeddingClassifier) -> np.ndarray:
+    "Positions of the classes of the training images."
+    position = {label: k for k, label in enumerate(classifier.classes_.tolist())}
+    return np.array([position[label] for label in classifier.labels_.tolist()], int)
+
+
+@patch
+def held_out(self: EmbeddingClassifier) -> HeldOut | None:
+    "What images that the head was not trained on say of its classes; None where it cannot be measured."
+    check_is_fitted(self, "estimator_")
+    if not hasattr(self, "held_out_"):
+        head = getattr(self.estimator_, "best_estimator_", self.estimator_)  # a search has found its settings
+        self.held_out_ = cross_validated(head, self.background_, _codes_of(self), len(self.selected_), self.random_state)
+    return self.held_out_
+
+
+@patch(as_prop=True)
+def known(self: EmbeddingClassifier) -> HeldOut | None:
+    "The same where it was measured, by `choose` or by `held_out`."
+    return getattr(self, "held_out_", None)
+
+
+@patch
+def shuffled(self: EmbeddingClassifier) -> np.ndarray | None:  # float32 (heads, C, K); None where there is one class
+    "Weights of heads on shuffled labels, which read the same features."
+    check_is_fitted(self, "estimator_")
+    if not hasattr(self, "shuffled_"):
+        values, codes = self.background_[:, self.selected_], _codes_of(self)
+        several = len(np.unique(codes)) > 1
+        self.shuffled_ = shuffled_heads(values, codes, len(self.classes_), self.random_state) if several else None
+    return self.shuffled_
 
 # %% ../../nbs/4_model/07_classifier.ipynb #2d50b7f5
 def _check_table(backbone: Backbone, rows: EmbeddingTable) -> None:
@@ -304,6 +342,8 @@ def save(
     record = dict(embcam=__version__) | network | settings | training
     arrays = dict(background=self.background_, selected=self.selected_.astype(np.int64), weights=self.selection_.weights)
     if self.hashes_ is not None: arrays["hashes"] = self.hashes_
+    if (shuffled := self.shuffled()) is not None: arrays["shuffled"] = shuffled
+    if self.known: record["held_out"] = self.known.record()
     values = self.background_[:, self.selected_]
     tensors = backbone.network.state_dict() if backbone.trained else None
     return write_model(path, record, arrays, self.estimator_, values, tensors, overwrite)
@@ -343,7 +383,10 @@ def load(
         selection = Ranking(arrays["selected"], arrays["weights"], record["ranking"])
         labels = np.array(record["labels"], dtype=record["dtype"])
         names, classes, hashes = record["names"], record.get("classes"), arrays.get("hashes")
-        return _adopt(model, estimator, selection, arrays["background"], labels, names, classes, hashes)
+        _adopt(model, estimator, selection, arrays["background"], labels, names, classes, hashes)
+        if "held_out" in record: model.held_out_ = HeldOut.from_record(record["held_out"])
+        if "shuffled" in arrays: model.shuffled_ = arrays["shuffled"]
+        return model
 
 # %% ../../nbs/4_model/07_classifier.ipynb #83ce81a1
 def _load_backbone(path: str | Path, record: dict, options: dict) -> Backbone:

@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from .head_choice import make_folds
-from ..ranking import Ranking, select_features
+from ..ranking import select_features
 from ..ranking.head import class_scores
 
 # %% ../../nbs/4_model/06_held_out.ipynb #a8c8d003
@@ -29,7 +29,8 @@ class HeldOut:
 
     def record(self) -> dict:
         "As lists, for a model folder."
-        return dict(auc=[None if np.isnan(value) else value for value in self.auc.tolist()], told=self.told.tolist(), right=self.right.tolist())
+        auc = [None if np.isnan(value) else value for value in self.auc.tolist()]
+        return dict(auc=auc, told=self.told.tolist(), right=self.right.tolist())
 
     @classmethod
     def from_record(cls, record: dict) -> "HeldOut":
@@ -88,4 +89,4 @@ def shuffled_heads(
     scaler = StandardScaler().fit(values)
     with threadpool_limits(1): weights = Ridge(alpha=n).fit(scaler.transform(values), targets).coef_  # a penalty of one mean eigenvalue
     weights = (weights/scaler.scale_).reshape(heads, C, -1)
-    return (weights - weights.mean(1, keepdims=True)).astype(np.float32)
+    return np.ascontiguousarray(weights - weights.mean(1, keepdims=True), np.float32)
