@@ -1,5 +1,6 @@
 "Edge cases of embcam.explanation: what is kept, what is said, and that it does not depend on who looked before."
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from embcam.explanation import Explainer, Imputed, Signed, Trust
 from embcam.explanation.builders import TARGETS, Case, as_builder
 from embcam.explanation.records import SHOWN, TOP
-from embcam.explanation.reliability import FAR, LIKE_RANDOM
+from embcam.explanation.reliability import FAR, LIKE_RANDOM, LIKE_SHUFFLED, LOW_EVIDENCE, SMALL_MARGIN, WEAK_CLASS
 from embcam.images import make_logos
 from embcam.maps import EnergyTarget
 from embcam.model import EmbeddingClassifier, logistic_head
@@ -70,7 +71,10 @@ def test_trust_in_words(percentile, words):
 
 
 def test_trust_warns_of_what_it_should():
-    assert Trust(None, {"combined": LIKE_RANDOM}, 0., 1., FAR).warnings() == []
+    sound = Trust(None, {"combined": LIKE_RANDOM}, SMALL_MARGIN, 1., FAR, .5, LOW_EVIDENCE, WEAK_CLASS, .6, LIKE_SHUFFLED)
+    assert sound.warnings() == []
+    changes = dict(margin=.1, evidence=.05, auc=.6, shuffled=.95)
+    assert [len(replace(sound, **{name: value}).warnings()) for name, value in changes.items()] == [1, 1, 1, 1]
     found = Trust(None, {"combined": .95}, -.1, 9., 1.).warnings()
     assert [text.split()[0] for text in found] == ["Random", "The", "The"]
 

@@ -25,7 +25,7 @@ AT_ONCE = 8  # draws after which it is checked whether the answer is clear
 LIKE_RANDOM = .9  # likeness to maps of random features above which a map says little about its features
 LIKE_SHUFFLED = .9  # likeness to maps of heads on shuffled labels above which it says little about the head
 FAR = .99  # share of training images above which an image is unlike them
-SMALL_MARGIN = .15  # margin below which two classes are nearly tied
+SMALL_MARGIN = .1  # margin below which two classes are nearly tied
 LOW_EVIDENCE = .1  # share of relevance below which hardly anything speaks for the class
 WEAK_CLASS = .7  # held-out AUC of a class below which its explanations are not believed
 
