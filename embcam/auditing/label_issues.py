@@ -185,6 +185,9 @@ class LabelIssues:
     def __repr__(self): return "\n".join([*self.summary(), self.listed.to_string()])
 
 # %% ../../nbs/7_auditing/02_label_issues.ipynb #081da8d3
+_SURE = .7  # share of the list that is expected to be wrong
+
+
 def _judged(
     E: np.ndarray,  # Embeddings of judged images, (n, D)
     codes: np.ndarray,  # (n,)
@@ -198,7 +201,7 @@ def _judged(
     noise = _Noise(*(np.mean([getattr(fit, name) for fit in fits], axis=0) for name in ("share", "wrong", "probabilities")))
     first = np.argsort(-noise.wrong, kind="stable")[:round(float(noise.share)*len(codes))]
     listed = np.zeros(len(codes), bool)
-    listed[first] = noise.wrong[first] > .5
+    listed[first] = noise.wrong[first].cumsum() >= _SURE*np.arange(1, len(first) + 1)
     return noise, listed & (_findable(noise.probabilities) >= _LEAST)
 
 # %% ../../nbs/7_auditing/02_label_issues.ipynb #e4873a88

@@ -19,7 +19,7 @@ from .reliability import (AT_ONCE, CONTROLS, REPEATS, NearestNeighborDistance, T
                                             likeness, stability_top)
 from ..images import image_names, image_sources
 from ..images.sets import collected
-from ..maps import CosineTarget, LayerMaps, activation_maps, cell_evidence, cell_shapley
+from ..maps import CosineTarget, LayerMaps, Target, activation_maps, cell_evidence, cell_shapley
 from ..maps.cells import cell_parts
 from ..maps.package import as_method
 from ..model import EmbeddingClassifier
@@ -207,19 +207,50 @@ def _neighbors(classifier: EmbeddingClassifier) -> NearestNeighborDistance:
     return NearestNeighborDistance(classifier.background_)
 
 # %% ../../nbs/5_explanation/04_making.ipynb #c0mpr4nd
-def _compare_with_random(explainer: Explainer, ex: Explanation) -> dict[str, list[float]]:
-    "Rank correlations with maps of random features, as many as it takes; {} where there is nothing to compare with."
-    if ex.ranking is None or as_method(explainer.method).cells: return {}
-    classifier = explainer.classifier
-    case = Case(ex.embedding, ex.ranking, len(ex.top), classifier.head_)
-    controls = explainer.builder.randomised(case, CONTROLS, explainer.random_state)
-    trace = classifier.backbone.trace(ex.image) if controls else None
+def _shuffled_controls(explainer: Explainer, ex: Explanation) -> list[Target]:
+    "What heads on shuffled labels would be asked for the same class; none where the target does not depend on a head."
+    head, weights = explainer.classifier.head_, explainer.classifier.shuffled()
+    if weights is None or isinstance(explainer.builder, Fixed): return []
+    own = weights[:, head.index(ex.label)]
+    if ex.versus is not None: own = own - weights[:, head.index(ex.versus)]
+    away = head.values(ex.embedding)[0] - head.training.mean(0)
+    controls = []
+    for effects in own:
+        order = np.argsort(-np.abs(effects*away), kind="stable")
+        ranking = replace(ex.ranking, features=np.asarray(head.selected)[order], weights=(effects*away)[order], absent=None,
+                          effects=effects[order])
+        controls.append(explainer.builder.build(Case(ex.embedding, ranking, len(ex.top), head), explainer.random_state))
+    return controls
+
+
+def _compare(explainer: Explainer, ex: Explanation, controls: Sequence[Target], trace: Trace | None) -> dict[str, list[float]]:
+    "Rank correlations with maps of controls, as many as it takes; {} without any."
     alike = {}
     for start in range(0, len(controls), AT_ONCE):
         maps = activation_maps(trace, controls[start:start + AT_ONCE], explainer.method, against=False)
         for layer, values in correlations(ex.maps, maps).items(): alike.setdefault(layer, []).extend(values)
         if is_settled(alike["combined"]): break
     return alike
+
+
+def _compare_with_controls(explainer: Explainer, ex: Explanation) -> tuple[dict | None, float | None]:
+    "Likeness to maps of random features, by layer, and to those of heads on shuffled labels; None where there are no such maps."
+    if ex.ranking is None or as_method(explainer.method).cells: return None, None
+    case = Case(ex.embedding, ex.ranking, len(ex.top), explainer.classifier.head_)
+    random = explainer.builder.randomised(case, CONTROLS, explainer.random_state)
+    shuffled = _shuffled_controls(explainer, ex)
+    trace = explainer.classifier.backbone.trace(ex.image) if random or shuffled else None
+    found = [likeness(_compare(explainer, ex, controls, trace)) for controls in (random, shuffled)]
+    return found[0], found[1] and found[1]["combined"]
+
+# %% ../../nbs/5_explanation/04_making.ipynb #cf9cd097
+def _known_of(explainer: Explainer, ex: Explanation) -> dict:
+    "What was known of the explained class when the head was fitted."
+    held_out = explainer.classifier.known
+    if held_out is None or ex.ranking is None: return {}
+    k = explainer.classifier.head_.index(ex.label)
+    auc = None if np.isnan(held_out.auc[k]) else float(held_out.auc[k])
+    return dict(auc=auc, right=float(held_out.right[k]/held_out.told[k]) if held_out.told[k] else None)
 
 # %% ../../nbs/5_explanation/04_making.ipynb #ccfb5296
 @patch
@@ -229,10 +260,13 @@ def assess(
     repeats: int = REPEATS,  # Seeds of the ranking
     rankings: Sequence[Ranking] | None = None,  # Of several seeds, if they are known
 ) -> Trust:
-    "How far an explanation may be trusted: rankings of `repeats` seeds, maps of random features, margin and distance."
+    "How far an explanation may be trusted: rankings of `repeats` seeds, maps of controls, score, distance, and what is known of the class."
     if rankings is None and ex.ranking is not None and is_stochastic(self.ranking, self.classifier.head_):
         seeds = range(self.random_state + 1, self.random_state + repeats)
         rankings = [ex.ranking, *(self.rank(ex.embedding, ex.label, ex.versus, seed) for seed in seeds)]
     stability = ranking_stability(rankings, stability_top(len(ex.top), ex.ranking)) if rankings else None
     distance, percentile = _neighbors(self.classifier)(ex.embedding)
-    return Trust(stability, likeness(_compare_with_random(self, ex)), ex.predicted.margin, distance, percentile)
+    random, shuffled = _compare_with_controls(self, ex)
+    evidence = None if ex.ranking is None else ex.evidence.get("combined")
+    return Trust(stability, random, ex.predicted.margin, distance, percentile, ex.predicted.score, evidence, shuffled=shuffled,
+                 **_known_of(self, ex))

@@ -32,7 +32,8 @@ def _plain(value: object) -> str | int | float | bool | None:
 # %% ../../nbs/5_explanation/06_saving.ipynb #c0a8f580
 def _trust_record(trust: Trust) -> dict:
     "The numbers of trust."
-    record = dict(margin=trust.margin, distance=trust.distance, percentile=trust.percentile, likeness=trust.likeness)
+    record = dict(margin=trust.margin, distance=trust.distance, percentile=trust.percentile, likeness=trust.likeness,
+                  score=trust.score, evidence=trust.evidence, auc=trust.auc, right=trust.right, shuffled=trust.shuffled)
     s = trust.stability
     if s is None: return record | dict(overlap=None, k=None, in_top=None)
     often = {str(feature): dict(share=float(share), low=float(low), high=float(high))

@@ -28,12 +28,13 @@ def make_folds(
     codes: np.ndarray,  # Positions of the classes, (n,)
     groups: np.ndarray | None = None,  # What must not be on both sides, (n,)
     seed: int = 0,
+    most: int | None = None,  # Folds; default five, or ten of at most 400 images
 ) -> list:  # (train, test) positions; none where a class has too few images or groups
     "Stratified folds that respect groups."
     units = np.arange(len(codes)) if groups is None else np.asarray(groups)
     fewest = min(len(np.unique(units[codes == k])) for k in range(codes.max() + 1))
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
-    for n in range(min(10 if len(codes) <= 400 else 5, fewest), 1, -1):
+    for n in range(min(most or (10 if len(codes) <= 400 else 5), fewest), 1, -1):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a class with fewer images than folds: checked here
             folds = list(kind(n, shuffle=True, random_state=seed).split(codes, codes, groups))
