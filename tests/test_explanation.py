@@ -73,7 +73,7 @@ def test_trust_in_words(percentile, words):
 def test_trust_warns_of_what_it_should():
     sound = Trust(None, {"combined": LIKE_RANDOM}, SMALL_MARGIN, 1., FAR, .5, LOW_EVIDENCE, WEAK_CLASS, .6, LIKE_SHUFFLED)
     assert sound.warnings() == []
-    changes = dict(margin=.1, evidence=.05, auc=.6, shuffled=.95)
+    changes = dict(margin=.05, evidence=.05, auc=.6, shuffled=.95)
     assert [len(replace(sound, **{name: value}).warnings()) for name, value in changes.items()] == [1, 1, 1, 1]
     found = Trust(None, {"combined": .95}, -.1, 9., 1.).warnings()
     assert [text.split()[0] for text in found] == ["Random", "The", "The"]
