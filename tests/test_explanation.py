@@ -4,15 +4,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from torchvision.models import VisionTransformer
 
 from embcam.explanation import Explainer, Imputed, Signed, Trust
 from embcam.explanation.builders import TARGETS, Case, as_builder
 from embcam.explanation.records import SHOWN, TOP
 from embcam.explanation.reliability import FAR, LIKE_RANDOM, LIKE_SHUFFLED, LOW_EVIDENCE, SMALL_MARGIN, WEAK_CLASS
+from embcam.explanation.showing import activity, feature_grid
 from embcam.images import make_logos
 from embcam.maps import EnergyTarget
 from embcam.model import EmbeddingClassifier, logistic_head
 from embcam.network import Backbone
+from embcam.network.layers import headless
 
 IMAGES = make_logos(30, seed=0, progress=False)
 
@@ -113,3 +117,27 @@ def test_a_builder_of_ones_own_is_taken_as_it_is(forest):
     class Halved(Signed):
         name = "halved"
     assert Explainer(forest, target=Halved()).builder.name == "halved"
+
+
+def vision_transformer():
+    torch.manual_seed(0)
+    return headless(VisionTransformer(image_size=64, patch_size=16, num_layers=6, num_heads=2, hidden_dim=32, mlp_dim=64)).eval()
+
+
+@pytest.mark.parametrize("make", [lambda: Backbone(size=96, pooled="stages"), lambda: Backbone(size=96),
+                                  lambda: Backbone(vision_transformer(), size=64)], ids=["stages", "last", "transformer"])
+def test_every_feature_is_seen_in_the_image_that_activates_it_most(make):
+    backbone = make()
+    E = backbone.embed(IMAGES, progress=False)
+    strongest = E.argmax(0)
+    for i in np.unique(strongest):
+        trace = backbone.trace(IMAGES.images[i])
+        for f in np.flatnonzero((strongest == i) & (np.ptp(E, 0) > 0))[::1 if trace.pooled else 8]:
+            grid = feature_grid(trace, int(f))
+            assert activity(grid, strongest=True).max() == 1, backbone.feature_name(int(f))
+            if trace.pooled: assert grid.mean() == pytest.approx(trace.embedding[f], abs=1e-4)  # it is the average of these cells
+
+
+def test_a_feature_that_is_not_active_is_empty():
+    assert not activity(np.array([[-1., -2]])).any() and activity(np.array([[-1., -2]]), strongest=True).tolist() == [[1, 0]]
+    assert not activity(np.zeros((2, 2)), strongest=True).any()

@@ -1,14 +1,21 @@
 "Edge cases of embcam.sanity: what is randomised, what is compared, and what is the same to a person."
+import warnings
+
 import numpy as np
 import pytest
+import torch
+import torchvision
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from timm.models import create_model
 
 from embcam.explanation import Explainer
 from embcam.images import make_logos
 from embcam.judging import Baseline, input_stability, randomization_test, shuffled_labels
-from embcam.judging.sanity import map_similarity, perturbations, randomised_layers
+from embcam.judging.sanity import map_similarity, perturbations, randomised_layers, redrawn_share
 from embcam.model import EmbeddingClassifier
 from embcam.network import Backbone
+from embcam.network.layers import headless
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +33,49 @@ def test_the_network_of_the_explainer_stays(explain):
     cascade = randomised_layers(explain)
     assert list(cascade) == list(explain.classifier.backbone.target_layers)[::-1]
     assert all((before[name] == t).all() for name, t in explain.classifier.backbone.network.state_dict().items())
+
+
+def vision_transformer():
+    return torchvision.models.VisionTransformer(image_size=64, patch_size=16, num_layers=6, num_heads=2, hidden_dim=32, mlp_dim=64)
+
+
+def swin():
+    return torchvision.models.SwinTransformer([2, 2], 24, [2, 2, 2], [2, 4, 8], [4, 4])
+
+
+def with_scales(): return create_model("vit_tiny_patch16_224", img_size=64, depth=6, init_values=1e-5, reg_tokens=4)
+
+
+NETWORKS = ["resnet18", "squeezenet1_1", "mobilenet_v3_small", "densenet121", "efficientnet_lite0", vision_transformer, swin, with_scales,
+            "timm/convnext_atto", "timm/mobilevitv2_050", "timm/maxvit_rmlp_pico_rw_256"]
+
+
+@pytest.mark.parametrize("arch", NETWORKS)
+def test_everything_is_redrawn(arch):
+    "Also what no module resets: attention's inner weights, positions, tokens, scales of layers, blocks behind the last target layer."
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # untrained
+        torch.manual_seed(0)
+        weights = "auto" if arch == "efficientnet_lite0" else None
+        size = 256 if arch == "timm/maxvit_rmlp_pico_rw_256" else 64
+        backbone = Backbone(headless(arch()).eval(), size=size) if callable(arch) else Backbone(arch, weights, size=size)
+    images = make_logos(12, seed=0, size=64, progress=False)
+    background = np.random.default_rng(0).random((12, backbone.n_features), np.float32)
+    head = LogisticRegression().fit(background, images.labels)
+    clf = EmbeddingClassifier.from_fitted(backbone, head, np.arange(backbone.n_features), background, images.labels)
+    cascade = list(randomised_layers(Explainer(clf)).values())
+    shares = [redrawn_share(backbone.network, other.classifier.backbone.network) for other in cascade]
+    assert shares == sorted(shares) and shares[0] > 0 and shares[-1] == 1
+    x = torch.zeros(1, 3, size, size)
+    with torch.inference_mode(): assert torch.isfinite(cascade[-1].classifier.backbone.network(x)).all()
+
+
+def test_verdicts(explain, logos):
+    blind = randomization_test(Baseline(explain.classifier, "edges"), logos[:3], progress=False)
+    assert set(blind.loc[blind["check"] == "unrelated image", "verdict"]) == {""}
+    assert set(blind.loc[blind["check"] != "unrelated image", "verdict"]) == {"failed"}
+    chance = randomization_test(Baseline(explain.classifier, "random map"), logos[:3], progress=False)
+    assert set(chance["verdict"]) <= {"", "passed", "failed"}
 
 
 def test_shuffled_labels_are_the_same_labels(explain):

@@ -387,4 +387,4 @@ def test_two_runs_on_one_table(photos, tmp_path, backbone):
 @pytest.mark.parametrize("size", [0, -1, 1.5, float("nan"), 10**30])
 def test_parts_hold_images(size, photos, tmp_path, backbone):
     with pytest.raises(ValueError, match="ask for a whole number of images"): embed_folder(photos, tmp_path/"out", backbone, size)
-    assert not os.listdir(tmp_path)
+    assert not (tmp_path/"out").exists()

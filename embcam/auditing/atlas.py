@@ -20,11 +20,10 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import silhouette_score
 
 from ..explanation import Explainer
+from ..explanation.showing import feature_grid
 from ..images import open_image, open_mask, resize
 from ..judging.comparison import fingerprint
-from ..maps import feature_maps
 from ..model import EmbeddingClassifier
-from ..network import Trace
 from ..progress import tqdm
 
 # %% ../../nbs/7_auditing/05_atlas.ipynb #4cb4443f
@@ -116,15 +115,6 @@ def atlas_table(
     return pd.DataFrame(table)
 
 # %% ../../nbs/7_auditing/05_atlas.ipynb #a54c6622
-def _feature_grid(
-    trace: Trace, feature: int, layer: str | None
-) -> np.ndarray:  # float32
-    "Where a feature is active: the cells that are averaged to it, or its map at its layer."
-    if layer in trace.pooled_grids: return trace.pooled_grids[layer][0, feature - trace.pooled[layer].start].float().cpu().numpy()
-    if layer not in trace.activations: layer = list(trace.activations)[-1]
-    return np.asarray(feature_maps(trace, [feature], layers=[layer])[layer][0], np.float32)
-
-
 def _crop(center: int, side: int, n: int) -> slice:
     "`side` of `n` pixels around a position, moved inside."
     start = int(np.clip(center - side//2, 0, n - side)) if n > side else 0
@@ -140,8 +130,7 @@ def feature_patch(
     "What a feature sees in an image: a crop around the peak of its map."
     backbone = classifier.backbone
     trace = backbone.trace(source)
-    layer = None if backbone.feature_layers is None else backbone.feature_layers[feature]
-    whole = trace.frame.to_image(_feature_grid(trace, feature, layer))
+    whole = trace.frame.to_image(feature_grid(trace, feature))
     h, w = whole.shape
     side = max(8, int(share*min(h, w)))
     y, x = np.unravel_index(whole.argmax(), whole.shape)

@@ -235,6 +235,9 @@ def why_empty(self: Explanation, layer: str) -> str | None:
     return why or nowhere
 
 # %% ../../nbs/5_explanation/03_records.ipynb #bd95291a
+_ONE_COLOUR = 3  # levels of 255 by which the pixels of a blank image may differ
+
+
 @lru_cache(8)
 def _traced(backbone: Backbone) -> bool:
     "Whether it is known what each place adds to an embedding; asked once, of a black image."
@@ -248,6 +251,8 @@ def notes(
 ) -> list[str]:  # Sentences
     "What the maps of an explanation cannot show."
     notes = []
+    if np.ptp(self.image.reshape(-1, 3), axis=0).max() <= _ONE_COLOUR:
+        notes.append("The image is of one colour: nothing in it can be pointed at, and the prediction is that of an empty sheet.")
     if len(self.absent):
         names = ", ".join(map(self.explainer.classifier.backbone.feature_name, self.absent.tolist()))
         several = f"{len(self.absent)} of the {len(self.top[:SHOWN])} most important features matter by being absent"

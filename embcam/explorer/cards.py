@@ -23,13 +23,13 @@ from PIL import Image, ImageOps
 from ..drawing import annotate, overlay
 from ..drawing.plotting import short_layer_name
 from ..explanation import Explainer, Explanation
+from ..explanation.showing import activity, feature_grid
 from .session import ImagePrediction, predict_image
 from .view import View, explainer_for
 from .worker import LatestJobQueue
 from ..images import ImageSet, encode_image, image_names, image_sources, open_image, thumbnail
-from ..maps import CAM_METHODS, feature_maps
+from ..maps import CAM_METHODS
 from ..maps.methods import GRADIENT_METHODS
-from ..maps.layer_maps import heat
 from ..model import EmbeddingClassifier
 from ..network import Backbone, Trace
 from ..ranking import RANKINGS, Ranking
@@ -444,25 +444,21 @@ def _feature_layer(
     backbone: Backbone,  # Of the feature
     feature: int,  # Position in the embedding
     layer: str,  # Where to look if no layer is the feature's own
-) -> str:  # A target layer
-    "The layer at which a feature is drawn: its own, or the last target layer before it."
-    own = backbone.feature_layers and backbone.feature_layers[feature]
-    if own is None: return layer
-    if own in backbone.target_layers: return own
-    modules = [name for name, _ in backbone.network.named_modules()]
-    before = [name for name in backbone.target_layers if modules.index(name) < modules.index(own)]
-    return before[-1] if before else layer
+) -> str:
+    "The layer at which a feature is drawn: its own, wherever maps are drawn."
+    return backbone.feature_layers[feature] if backbone.feature_layers else layer
 
 # %% ../../nbs/8_explorer/04_cards.ipynb #fb49407d
 def draw_feature(
     trace: Trace,  # Forward pass of an image
     feature: int,  # Position in the embedding
     layer: str,  # At which
+    strongest: bool = False,  # The image is one that activates it most
 ) -> np.ndarray:  # (h, w, 3) uint8, at most 240 pixels
     "One feature's own map over an image."
-    grid = feature_maps(trace, [feature], layers=[layer])[layer][0]
-    drawn = overlay(thumbnail(trace.image), heat(trace.frame.limited(240).to_image(grid)))
-    return drawn if (grid > 0).any() else annotate(drawn, "no evidence: the feature is zero here")
+    shown = activity(trace.frame.limited(240).to_image(feature_grid(trace, feature, layer)), strongest)
+    drawn = overlay(thumbnail(trace.image), shown)
+    return drawn if shown.any() else annotate(drawn, "the feature is not active here")
 
 # %% ../../nbs/8_explorer/04_cards.ipynb #740063cd
 class FeatureCard:
@@ -546,7 +542,7 @@ def draw(
     layer = _feature_layer(backbone, f, layer)
     panels = [("here", draw_feature(trace, f, layer))]
     for source, example in self.examples(f, beside=name):
-        def make(source=source): return draw_feature(backbone.trace(source), f, layer)
+        def make(source=source): return draw_feature(backbone.trace(source), f, layer, strongest=True)
         panels.append((example, _remember(self.drawn, (example, f, layer), make, 60)))
     for image, caption, (text, panel) in zip(self.images, self.captions, panels):
         image.value = encode_image(panel)
