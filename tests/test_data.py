@@ -575,7 +575,8 @@ def test_parts_that_share_a_group_are_named(tmp_path):
     assert "6 image(s) of the latter share a group with training images" in images.own_split
 
 
-TABLES = [("image,group\na/1.png,x\na/1.png,y\nb/2.png,x\n", "names a/1.png twice"), ("picture;part\na/1.png;x\n", "needs the columns"), ("image;group\na/1.png;x\n", "does not name b/2.png"),
+TABLES = [("image,group\na/1.png,x\na/1.png,y\nb/2.png,x\n", "names a/1.png twice"),
+          ("picture;part\na/1.png;x\n", "needs the columns"), ("image;group\na/1.png;x\n", "does not name b/2.png"),
           ("image,group\na/1.png,x\nb/2.png,\n", "names no group of b/2.png"), ("image,group\n", "does not name a/1.png"),
           ("image,group\na/1.png,x\nb/3.png,x\n", "names b/3.png, and there is no such image"), ("", "does not name a/1.png")]
 
