@@ -97,10 +97,10 @@ def score_mosaic(
     asked, images = np.zeros(m.shape, bool), np.zeros(m.shape, bool)
     asked[mosaic_cell(q, side)] = True
     for cell in range(shown): images[mosaic_cell(cell, side)] = True
-    m = np.clip(m, 0, None)
+    m = np.clip(np.asarray(m, float), 0, None)  # float32 sums of a part and of the whole round apart
     if not m.any(): return dict(maximum=1/shown, auc=.5, share=1/shown)
     auc = pixel_auc(m[images][None], asked[images][None])
-    return dict(maximum=float(asked[m == m.max()].mean()), auc=auc, share=float(m[asked].sum()/m.sum()))
+    return dict(maximum=float(asked[m == m.max()].mean()), auc=auc, share=float(m[asked].sum()/(m[asked].sum() + m[~asked].sum())))
 
 
 def grid_pointing(
