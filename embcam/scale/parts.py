@@ -159,7 +159,8 @@ class PartWriter:
 # %% ../../nbs/6_scale/01_parts.ipynb #2782b034
 def check_engine(engine: str, workers: int | None, address: str | None, part_size: int = 1) -> None:
     "ValueError for an engine that is none, for options that it does not have, and for parts without images."
-    if not (isinstance(part_size, Integral) and 1 <= part_size < sys.maxsize): raise ValueError(f"part_size={part_size!r}: ask for a whole number of images, one or more.")
+    if not (isinstance(part_size, Integral) and 1 <= part_size < sys.maxsize):
+        raise ValueError(f"part_size={part_size!r}: ask for a whole number of images, one or more.")
     if engine not in ("local", "ray"): raise ValueError(f"engine={engine!r}: choose 'local' or 'ray'.")
     if engine == "local" and (workers or address):
         raise ValueError(f"{f'workers={workers}' if workers else f'address={address!r}'} belongs to engine='ray': the local engine is "
