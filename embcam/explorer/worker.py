@@ -14,6 +14,7 @@ import traceback
 import weakref
 from collections.abc import Callable, Sequence
 
+from fastcore.basics import patch
 from threadpoolctl import threadpool_limits
 
 # %% ../../nbs/8_explorer/03_worker.ipynb #5f589794
@@ -42,59 +43,71 @@ class LatestJobQueue:
         self.ended = False
         _ALL.add(self)
 
-    def put(self, kind: str, job: Callable, delay: float = 0.) -> None:
-        "Do `job` as soon as its lane is free, but not within `delay` seconds. It replaces a waiting job of its kind."
-        lane = next(lane for lane, kinds in self.kinds.items() if kind in kinds)
+# %% ../../nbs/8_explorer/03_worker.ipynb #c7b224dd
+@patch
+def put(self: LatestJobQueue, kind: str, job: Callable, delay: float = 0.) -> None:
+    "Do `job` as soon as its lane is free, but not within `delay` seconds. It replaces a waiting job of its kind."
+    lane = next(lane for lane, kinds in self.kinds.items() if kind in kinds)
+    with self.changed:
+        if self.ended: return
+        self.jobs[lane][kind] = job, time.monotonic() + delay
+        if lane not in self.threads:
+            self.threads[lane] = threading.Thread(target=self._work, args=(lane,), daemon=True)
+            self.threads[lane].start()
+        self.changed.notify_all()
+
+# %% ../../nbs/8_explorer/03_worker.ipynb #c1c91fc4
+@patch
+def _next(self: LatestJobQueue, lane: str) -> tuple | None:  # (kind, job); None: the thread may end
+    "Take the most urgent job that is due, or wait for one. The caller holds the lock."
+    jobs, end = self.jobs[lane], time.monotonic() + self.idle
+    while not self.ended and (jobs or time.monotonic() < end):
+        now = time.monotonic()
+        due = [kind for kind in self.kinds[lane] if kind in jobs and jobs[kind][1] <= now]
+        if due: return due[0], jobs.pop(due[0])[0]
+        self.changed.wait(min([when for _, when in jobs.values()], default=end) - now)
+
+
+@patch
+def _work(self: LatestJobQueue, lane: str) -> None:
+    threadpool_limits(max(1, (os.cpu_count() or 1)//2), "openmp")  # of this thread only
+    while True:
         with self.changed:
-            if self.ended: return
-            self.jobs[lane][kind] = job, time.monotonic() + delay
-            if lane not in self.threads:
-                self.threads[lane] = threading.Thread(target=self._work, args=(lane,), daemon=True)
-                self.threads[lane].start()
-            self.changed.notify_all()
-
-    def _next(self, lane: str) -> tuple | None:  # (kind, job); None: the thread may end
-        "Take the most urgent job that is due, or wait for one. The caller holds the lock."
-        jobs, end = self.jobs[lane], time.monotonic() + self.idle
-        while not self.ended and (jobs or time.monotonic() < end):
-            now = time.monotonic()
-            due = [kind for kind in self.kinds[lane] if kind in jobs and jobs[kind][1] <= now]
-            if due: return due[0], jobs.pop(due[0])[0]
-            self.changed.wait(min([when for _, when in jobs.values()], default=end) - now)
-
-    def _work(self, lane: str) -> None:
-        threadpool_limits(max(1, (os.cpu_count() or 1)//2), "openmp")  # of this thread only
-        while True:
+            found = self._next(lane)
+            if found is None:
+                del self.threads[lane]
+                return
+            self.running[lane], job = found
+        try: job()
+        except Exception: traceback.print_exc()  # the lane goes on
+        finally:
             with self.changed:
-                found = self._next(lane)
-                if found is None:
-                    del self.threads[lane]
-                    return
-                self.running[lane], job = found
-            try: job()
-            except Exception: traceback.print_exc()  # the lane goes on
-            finally:
-                with self.changed:
-                    del self.running[lane]
-                    self.changed.notify_all()
+                del self.running[lane]
+                self.changed.notify_all()
 
-    def clear(self) -> None:
-        "Forget what waits."
-        with self.changed:
-            for jobs in self.jobs.values(): jobs.clear()
-            self.changed.notify_all()
+# %% ../../nbs/8_explorer/03_worker.ipynb #51d1c16e
+@patch
+def clear(self: LatestJobQueue) -> None:
+    "Forget what waits."
+    with self.changed:
+        for jobs in self.jobs.values(): jobs.clear()
+        self.changed.notify_all()
 
-    def end(self, timeout: float = 60) -> None:
-        "Take no jobs any more, forget what waits, and wait for what runs; no longer than `timeout` seconds."
-        with self.changed:
-            self.ended = True
-            threads = [thread for thread in self.threads.values() if thread is not threading.current_thread()]
-        self.clear()
-        for thread in threads: thread.join(timeout)
 
-    def wait(self, timeout: float = 120) -> None:
-        "Wait until nothing waits and nothing runs. TimeoutError after `timeout` seconds."
-        with self.changed:
-            if not self.changed.wait_for(lambda: not self.running and not any(self.jobs.values()), timeout):
-                waiting = [list(jobs) for jobs in self.jobs.values()]
-                raise TimeoutError(f"Still busy after {timeout} s: running {self.running}, waiting {waiting}.")
+@patch
+def end(self: LatestJobQueue, timeout: float = 60) -> None:
+    "Take no jobs any more, forget what waits, and wait for what runs; no longer than `timeout` seconds."
+    with self.changed:
+        self.ended = True
+        threads = [thread for thread in self.threads.values() if thread is not threading.current_thread()]
+    self.clear()
+    for thread in threads: thread.join(timeout)
+
+
+@patch
+def wait(self: LatestJobQueue, timeout: float = 120) -> None:
+    "Wait until nothing waits and nothing runs. TimeoutError after `timeout` seconds."
+    with self.changed:
+        if not self.changed.wait_for(lambda: not self.running and not any(self.jobs.values()), timeout):
+            waiting = [list(jobs) for jobs in self.jobs.values()]
+            raise TimeoutError(f"Still busy after {timeout} s: running {self.running}, waiting {waiting}.")
