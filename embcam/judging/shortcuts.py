@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_dilation, gaussian_filter, uniform_filter
-from sklearn.base import clone
 
 from ..images import ImageSet, open_image
 from .cost import MapMaker, run_explainer
 from .metrics import pixel_auc
+from .sanity import trained_again
 from ..model import EmbeddingClassifier
 from ..progress import tqdm
 
@@ -138,8 +138,7 @@ def _taught(classifier: EmbeddingClassifier, label: str | int, own: np.ndarray, 
     kept = np.concatenate([np.flatnonzero(labels != label), old[:max(1, len(own)//9)]])
     E = np.vstack([classifier.background_[kept], own, others])
     y = [*labels[kept].tolist(), *[label]*len(own), *theirs]
-    head = clone(classifier.estimator_).fit(E[:, classifier.selected_], classifier.head_.encode(y))
-    return EmbeddingClassifier.from_fitted(classifier.backbone, head, classifier.selected_, E, y, classifier.classes_)
+    return trained_again(classifier, E, y)
 
 # %% ../../nbs/6_judging/10_shortcuts.ipynb #39942a6f
 def plant_shortcut(
