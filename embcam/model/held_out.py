@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.base import clone
 from sklearn.linear_model import Ridge
-from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from .head_choice import make_folds
+from .scoring import class_aucs
 from ..ranking import select_features
 from ..ranking.head import class_scores
 
@@ -44,9 +44,7 @@ def held_out_classes(
 ) -> HeldOut:
     "Count what scores say of each class."
     C, told = scores.shape[1], scores.argmax(1)
-    counts = np.bincount(codes, minlength=C)
-    auc = [roc_auc_score(codes == k, scores[:, k]) if 0 < counts[k] < len(codes) else np.nan for k in range(C)]
-    return HeldOut(np.array(auc), np.bincount(told, minlength=C), np.bincount(told[told == codes], minlength=C))
+    return HeldOut(class_aucs(codes, scores), np.bincount(told, minlength=C), np.bincount(told[told == codes], minlength=C))
 
 # %% ../../nbs/4_model/06_held_out.ipynb #18adc64c
 _FOLDS = 5
