@@ -50,6 +50,12 @@ def _player_grid(
     return tuple(max(1, int(side*share)) for side in grids[0])
 
 # %% ../../nbs/4_maps/05_cells.ipynb #16164404
+def _centred_cells(trace: Trace, origin: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    "The slice of each pooled layer in the embedding, and its cells less the origin, (C, h, w)."
+    for layer, where in trace.pooled.items():
+        yield where, trace.pooled_grids[layer][0].double().cpu().numpy() - origin[where, None, None]
+
+
 def cell_parts(
     trace: Trace,  # From `Backbone.trace`
     origin: np.ndarray | None = None,  # What stands in for a missing cell, (D,), such as the training mean; default zero
@@ -59,8 +65,7 @@ def cell_parts(
     grid = grid or _player_grid(trace)
     origin = np.zeros(len(trace.embedding)) if origin is None else np.asarray(origin, float)
     parts = np.zeros((*grid, len(origin)))
-    for layer, where in trace.pooled.items():
-        cells = trace.pooled_grids[layer][0].double().cpu().numpy() - origin[where, None, None]
+    for where, cells in _centred_cells(trace, origin):
         rows, columns = (_overlap(n, m) for n, m in zip(cells.shape[1:], grid))
         parts[..., where] = np.einsum("mh,chw,nw->mnc", rows, cells, columns, optimize=True)/cells[0].size
     return parts
@@ -74,8 +79,7 @@ def pooled_evidence(
     "What each cell adds to a linear score: exact and complete."
     grid = max(tuple(cells.shape[2:]) for cells in trace.pooled_grids.values())
     evidence = np.zeros(grid)
-    for layer, where in trace.pooled.items():
-        cells = trace.pooled_grids[layer][0].double().cpu().numpy() - origin[where, None, None]
+    for where, cells in _centred_cells(trace, origin):
         share = np.tensordot(weights[where], cells, 1)/cells[0].size
         rows, columns = (_overlap(n, m) for n, m in zip(share.shape, grid))
         evidence += rows @ share @ columns.T
