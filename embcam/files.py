@@ -12,12 +12,14 @@ import re
 import secrets
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from errno import EEXIST, ENOTEMPTY
 from importlib import import_module
 from itertools import count
 from pathlib import Path
 from stat import S_IMODE
+from time import sleep
 
 import numpy as np
 from safetensors import SafetensorError
@@ -91,6 +93,27 @@ def write_errors(path: Path, part: Path) -> Iterator[None]:
         if file is not None and not Path(os.fsdecode(file)).is_relative_to(part): raise
         raise WriteError(path, getattr(error, "reason", None) or getattr(error, "strerror", None) or error) from error
 
+
+@contextmanager
+def _claimed(
+    path: Path,  # What is to be made
+    make: Callable[[Path], object],  # Makes an empty file or folder of a name
+    ending: str = "",  # Of its hidden name
+) -> Iterator[Path]:  # The hidden file or folder, locked; removed at the end if it is still there
+    "Begin a hidden file or folder; what another process swept away before it was locked is begun again."
+    for left in reversed(range(10)):  # where the system has no locks nobody sweeps: the last is taken
+        part = _hidden(path, os.getpid(), ending)
+        with write_errors(path, part):
+            make(part)
+            try:
+                with _held(part) as held:
+                    if left and not (held and os.path.lexists(part)): continue
+                    yield part
+                    return
+            finally:
+                if part.is_dir(): shutil.rmtree(part, ignore_errors=True)
+                else: part.unlink(missing_ok=True)
+
 # %% ../nbs/files.ipynb #ca48d161
 def check_parent(
     path: str | Path,  # The folder or file to make
@@ -131,16 +154,11 @@ def atomic_folder(
     "Make a folder whole or not at all."
     path = Path(path)
     check_writable(path, overwrite, kind)
-    part = _hidden(path, os.getpid())
-    with write_errors(path, part):
-        part.mkdir(parents=True)
-        try:
-            with _held(part):
-                yield part
-                (part/MARK).write_text(kind)
-                _open_to_others(part, (part/MARK).stat().st_mode)
-                _put(part, path, kind)
-        finally: shutil.rmtree(part, ignore_errors=True)
+    with _claimed(path, lambda part: part.mkdir(parents=True)) as part:
+        yield part
+        (part/MARK).write_text(kind)
+        _open_to_others(part, (part/MARK).stat().st_mode)
+        _put(part, path, kind)
 
 
 def _open_to_others(
@@ -156,21 +174,29 @@ def _put(part: Path, path: Path, kind: str) -> None:
     "Rename a finished folder to its name. What embcam made there before is moved away first, and removed afterwards: the last one wins."
     old = part.with_name(part.name + "-old")
     with _held(path):
-        for last in (False, False, True):  # another process may put its own there at the same moment
+        for left in reversed(range(100)):  # each time that it fails another process has put its own there
             if os.path.lexists(path): _move_away(path, old, part, kind)
             try: os.replace(part, path)
-            except OSError:
-                if old.exists() and not os.path.lexists(path): os.replace(old, path)
-                if last or not os.path.lexists(path): raise
+            except OSError as error:
+                if left and (error.errno in (ENOTEMPTY, EEXIST) or os.path.lexists(path)): continue
+                with suppress(OSError): os.replace(old, path)
+                raise
             else: break
-        shutil.rmtree(old, ignore_errors=True)
+            finally: shutil.rmtree(old, ignore_errors=True)
+
+
+def _is_ours(path: Path, kind: str) -> bool:
+    "Whether embcam made a folder. Another process may be moving it: what is not there at the first look is looked for again."
+    for _ in range(3):
+        with suppress(FileNotFoundError, NotADirectoryError): return (path/MARK).read_text() == kind
+        sleep(0.005)
+    return not os.path.lexists(path)
 
 
 def _move_away(path: Path, old: Path, part: Path, kind: str) -> None:
     "Make room for a finished folder. FileExistsError, and the work under another name, where others have put something there meanwhile."
-    mark = path/MARK
     try:
-        if mark.is_file() and mark.read_text() == kind:
+        if _is_ours(path, kind):
             with suppress(FileNotFoundError): os.replace(path, old)
             return
         reason = "was made meanwhile, by another program"
@@ -218,17 +244,12 @@ def atomic_file(
     path = Path(path)
     sweep(path)
     check_parent(path)
-    part = _hidden(path, os.getpid(), ".part")
-    with write_errors(path, part):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.touch()
+    with write_errors(path, path.parent): path.parent.mkdir(parents=True, exist_ok=True)
+    with _claimed(path, Path.touch, ".part") as part:
         mode = part.stat().st_mode
-        try:
-            with _held(part):
-                yield part
-                if part.stat().st_mode != mode: part.chmod(S_IMODE(mode))  # some libraries write files that nobody else can read
-                os.replace(part, path)
-        finally: part.unlink(missing_ok=True)
+        yield part
+        if part.stat().st_mode != mode: part.chmod(S_IMODE(mode))  # some libraries write files that nobody else can read
+        os.replace(part, path)
 
 # %% ../nbs/files.ipynb #a50b33ba
 def _plain_cell(value):

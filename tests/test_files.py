@@ -318,8 +318,18 @@ def test_of_two_that_make_one_folder_the_last_one_wins(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["out"] and sorted(os.listdir(tmp_path/"out")) == [MARK, "first"]
 
 
-def test_many_at_the_same_moment_leave_one_whole_folder(tmp_path):
-    start = threading.Barrier(8)
+@pytest.fixture
+def restless():
+    "Threads that change places all the time, as on a busy machine."
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.parametrize("draw", range(5))
+def test_many_at_the_same_moment_leave_one_whole_folder(draw, tmp_path, restless):
+    start = threading.Barrier(8, timeout=60)
 
     def make(i):
         with atomic_folder(tmp_path/"out") as part:
@@ -327,6 +337,17 @@ def test_many_at_the_same_moment_leave_one_whole_folder(tmp_path):
             start.wait()
     with ThreadPoolExecutor(8) as pool: list(pool.map(make, range(8)))
     assert os.listdir(tmp_path) == ["out"] and (tmp_path/"out"/"a").read_text() == (tmp_path/"out"/"b").read_text()
+
+
+def test_many_files_at_the_same_moment(tmp_path, restless):
+    start = threading.Barrier(8, timeout=60)
+
+    def make(i):
+        with atomic_file(tmp_path/"out") as part:
+            start.wait()
+            part.write_text(str(i)*1000)
+    with ThreadPoolExecutor(8) as pool: list(pool.map(make, range(8)))
+    assert os.listdir(tmp_path) == ["out"] and len(set((tmp_path/"out").read_text())) == 1
 
 
 def test_what_others_put_there_meanwhile_is_kept_and_so_is_the_work(tmp_path):
