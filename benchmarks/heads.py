@@ -25,7 +25,7 @@ from embcam import Backbone
 from embcam.model import HEADS, choose_head
 from embcam.model.scoring import calibration_chance, calibration_error, log_losses, mean_auc
 from embcam.ranking import select_features
-from embcam.ranking.head import class_margins, class_scores
+from embcam.ranking.questions import class_margins, class_scores
 
 GRIDS = {"logistic": {"logisticregression__C": [.003, .01, .03, .1, .3]}, "svm": {"linearsvc__C": [.001, .003, .01]},
          "lda": {"lineardiscriminantanalysis__shrinkage": [.1, .2, .3]}}

@@ -27,7 +27,7 @@ from embcam.explanation.reliability import NearestNeighborDistance
 from embcam.images import ImageSet
 from embcam.model import choose_head
 from embcam.model.held_out import held_out_classes
-from embcam.ranking.head import class_scores
+from embcam.ranking.questions import class_scores
 
 LINEAR = "ridge", "logistic", "lda", "svm"
 SIGNS = dict(score=-1, margin=-1, evidence=-1, auc=-1, right=-1, percentile=1, likeness=1, shuffled=1)

@@ -20,7 +20,7 @@ from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
 from embcam.ranking import Head
-from embcam.ranking.head import class_margins, class_scores, pipeline_steps
+from embcam.ranking.questions import class_margins, class_scores, pipeline_steps
 
 RNG = np.random.default_rng(0)
 E = np.abs(RNG.normal(size=(120, 12))).astype(np.float32)

@@ -15,7 +15,7 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
 
 from embcam.ranking import Head
-from embcam.ranking.head import class_scores
+from embcam.ranking.questions import class_scores
 from embcam.ranking.surrogate import _bins_of, _boxes_of, _forest_boxes, _quartile_bins, has_limit, rank_surrogate, slopes_surrogate
 
 RNG = np.random.default_rng(0)

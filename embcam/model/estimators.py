@@ -21,7 +21,7 @@ from sklearn.utils.metadata_routing import get_routing_for_object
 
 from ..images.sets import check_labels
 from .heads import paper_forest
-from ..ranking.head import pipeline_steps, seeded
+from ..ranking.questions import pipeline_steps, seeded
 
 # %% ../../nbs/4_model/06_estimators.ipynb #c9e5ffac
 def _within(estimator) -> list:

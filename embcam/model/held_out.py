@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from .head_choice import make_folds
 from .scoring import class_aucs
 from ..ranking import select_features
-from ..ranking.head import class_scores
+from ..ranking.questions import class_scores
 
 # %% ../../nbs/4_model/06_held_out.ipynb #a8c8d003
 @dataclass(frozen=True, eq=False)

@@ -17,26 +17,26 @@ from functools import partial
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from .head import Head, class_margins, class_scores
+from .head import Head
 from .selection import Ranking, absent_features
 from .surrogate import has_limit, rank_surrogate, scores_within, slopes_surrogate, value_range
 
 # %% ../../nbs/3_ranking/04_rankings.ipynb #46de9a54
 def _effects_exact(embedding: np.ndarray, head: Head, label: int, seed: int = 0) -> np.ndarray:
-    "Coefficients of the margin, less their mean over classes, (K,). ValueError for a head that has none."
-    if head.linear is None:
-        raise ValueError(f"{head.name} is not linear in the features, so nothing is exact: choose another source, such as 'lime'.")
-    coefficients, _ = head.linear
-    return coefficients[label] - coefficients.mean(0)
+    "Mean slopes of an answer; of a linear head its coefficients, less their mean over classes, (K,). ValueError where there are none."
+    slopes = head.slopes(embedding)[label]
+    if np.isfinite(slopes).all(): return slopes
+    raise ValueError(f"{head.name} is not linear in the features, and slopes on the way to this image do not add up to its answer, so "
+                     "nothing is exact: choose another source, such as 'lime'.")
 
 # %% ../../nbs/3_ranking/04_rankings.ipynb #fc04a62e
 def rank_exact(
     embedding: np.ndarray,  # Embedding of the image, (D,)
-    head: Head,  # Linear in the features
-    label: int,  # Position of the class to explain
+    head: Head,  # Linear in the features, or smooth
+    label: int,  # Position of the class, or of another question
     seed: int = 0,  # Not used
 ) -> np.ndarray:  # Contribution of each selected feature to the margin, (K,)
-    "Effect times (value - training mean): exact Shapley values of the margin. ValueError for heads that are not linear."
+    "Effect times (value - training mean): Shapley values of an affine or quadratic answer. ValueError for heads that move in steps."
     return _effects_exact(embedding, head, label)*(head.values(embedding)[0] - head.training.mean(0))
 
 # %% ../../nbs/3_ranking/04_rankings.ipynb #2aea2734
@@ -103,6 +103,12 @@ def rank_lime(
     return _lime(embedding, head, label, seed, samples, settle, most, **lime_options)[0]
 
 # %% ../../nbs/3_ranking/04_rankings.ipynb #2e0ebbd8
+def _tree_values(shap, head: Head, x: np.ndarray) -> np.ndarray:
+    "Shapley values of trees; InvalidModelError for what are no trees, or not asked for their sum."
+    if head.task not in ("classes", "values"): raise shap.utils._exceptions.InvalidModelError
+    return np.asarray(shap.TreeExplainer(getattr(head.estimator, "best_estimator_", head.estimator)).shap_values(x))
+
+
 def rank_shap(
     embedding: np.ndarray,  # Embedding of the image, (D,)
     head: Head,  # Whose scores are explained
@@ -116,13 +122,13 @@ def rank_shap(
     x = head.values(embedding)
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore")
-        try: values = np.asarray(shap.TreeExplainer(getattr(head.estimator, "best_estimator_", head.estimator)).shap_values(x))
+        try: values = _tree_values(shap, head, x)
         except shap.utils._exceptions.InvalidModelError:
             masker = shap.maskers.Independent(head.training, max_samples=samples)
             score = scores_within(head, x[0])
             explainer = shap.explainers.Permutation(lambda v: score(v)[:, label], masker, seed=seed)
             return explainer(x, max_evals=10*(2*x.shape[1] + 1), silent=True).values[0]
-    return values[0, :, label] if values.ndim == 3 else values[0]*(1 if label else -1)
+    return values[0, :, label] if values.ndim == 3 else values[0]*(1 if label or head.task == "values" else -1)
 
 # %% ../../nbs/3_ranking/04_rankings.ipynb #b0e95b96
 def rank_permutation(
@@ -173,7 +179,7 @@ def _effects_shap(embedding: np.ndarray, head: Head, label: int, seed: int = 0, 
 
 # %% ../../nbs/3_ranking/04_rankings.ipynb #8fb78b2c
 def _effects_difference(
-    embedding: np.ndarray, head: Head, label: int, seed: int = 0, step: float = 1., score: Callable = class_scores,
+    embedding: np.ndarray, head: Head, label: int, seed: int = 0, step: float = 1., score: Callable | None = None,
 ) -> np.ndarray:
     "Differences of the score over ± `step` training standard deviations, within the range, per unit of the embedding, (K,)."
     x = head.values(embedding)[0]
@@ -188,7 +194,7 @@ def _effects_gradient(embedding: np.ndarray, head: Head, label: int, seed: int =
     "Derivative of the margin (log-odds where there is no decision function), (K,); ValueError for heads that move in steps."
     if head.stepwise:
         raise ValueError(f"{head.name} does not move when a feature changes a little: it has no useful gradient. Use target='signed'.")
-    return _effects_difference(embedding, head, label, step=1e-3, score=class_margins)
+    return _effects_difference(embedding, head, label, step=1e-3, score=head.answers.margins)
 
 # %% ../../nbs/3_ranking/04_rankings.ipynb #3236658c
 @dataclass(frozen=True)
@@ -223,13 +229,14 @@ EFFECTS = {
 def as_ranking(
     ranking: str | Callable | RankingMethod,  # "auto", a name in RANKINGS, or a callable like `rank_lime`
     head: Head,  # Decides about "auto"
+    embedding: np.ndarray | None = None,  # Of the image, (D,): where slopes do not add up on the way to it, "auto" samples
 ) -> RankingMethod:
     "Look a ranking up; a callable may depend on the seed. ValueError for what is none."
     if isinstance(ranking, RankingMethod): return ranking
     if callable(ranking):
         name = getattr(ranking, "name", getattr(ranking, "__name__", "a callable"))
         return RankingMethod(name, name, ranking, stochastic=True)
-    if ranking == "auto": ranking = "surrogate" if head.linear is None else "exact"
+    if ranking == "auto": ranking = "exact" if head.is_exact(embedding) else "surrogate"
     if isinstance(ranking, str) and ranking in RANKINGS: return RANKINGS[ranking]
     raise ValueError(f"ranking={ranking!r}: choose 'auto', {', '.join(map(repr, RANKINGS))}, or pass a callable.")
 
@@ -298,7 +305,7 @@ def rank_features(
     **options,  # For the ranking, such as samples=1000
 ) -> Ranking:  # All K features, most important first
     "Rank the selected features by their weight in one prediction."
-    method = as_ranking(ranking, head)
+    method = as_ranking(ranking, head, embedding)
     if method.weights is None:
         raise ValueError(f"ranking={method.name!r} is the classifier's own selection: use Explainer(classifier, ranking={method.name!r}).")
     label = head.predict(embedding)[0] if label is None else head.classes[head.index(label)]

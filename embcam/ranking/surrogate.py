@@ -13,12 +13,12 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import ndtr, ndtri
 from scipy.stats import qmc
-from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
+from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor, RandomForestClassifier, RandomForestRegressor
 from sklearn.linear_model import Ridge
-from sklearn.tree import DecisionTreeClassifier
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from threadpoolctl import ThreadpoolController
 
-from .head import Head, class_scores
+from .head import Head
 
 # %% ../../nbs/3_ranking/02_surrogate.ipynb #33b351f4
 def value_range(
@@ -32,12 +32,13 @@ def value_range(
 def scores_within(
     head: Head,  # To be asked
     x: np.ndarray,  # The image's selected features, (K,)
-    score: Callable = class_scores,  # Or `class_margins`
+    score: Callable | None = None,  # Values (n, K) -> answers (n, C); default the head's scores
 ) -> Callable:  # Values (n, K) -> scores (n, C)
     "The scores of a head that is never asked out of its `value_range`; ValueError if one is not finite."
     low, high = value_range(head, x)
+    score = score or head.answers.scores
     def ask(values):
-        found = score(head.estimator, np.clip(values, low, high))
+        found = score(np.clip(values, low, high))
         if np.isfinite(found).all(): return found
         raise ValueError(f"{head.name} gave {found[~np.isfinite(found)][0]} as a score, within the range of its training values: "
                          "its predictions cannot be ranked. Look for a step that has no answer there, such as np.log at zero.")
@@ -103,7 +104,7 @@ def _below(
 @dataclass(frozen=True, eq=False)
 class _Boxes:
     "The leaves of a forest as boxes: one side, an interval (low, high], for each feature that the way to the leaf asks about."
-    votes: np.ndarray  # What each leaf adds to the classes, (L, C)
+    votes: np.ndarray  # What each leaf adds to the classes or outputs, (L, C)
     always: np.ndarray  # What trees without a question add, (C,)
     first: np.ndarray  # Position of each leaf's first side, (L,)
     leaf: np.ndarray  # Of each side, (S,)
@@ -121,13 +122,14 @@ class _Boxes:
 
 # %% ../../nbs/3_ranking/02_surrogate.ipynb #e2a505fd
 def _joined(trees: list) -> tuple:
-    "Nodes of all trees in one row: left child, right child, feature, threshold (of leaves: -1), votes (nodes, C)."
+    "Nodes of all trees in one row: left child, right child, feature, threshold (of leaves: -1), votes or values (nodes, C)."
     starts = np.cumsum([0] + [t.node_count for t in trees[:-1]])
     def in_row(children): return np.concatenate([np.where(child < 0, -1, child + start) for child, start in zip(children, starts)])
     left = in_row([t.children_left for t in trees])
     right = in_row([t.children_right for t in trees])
     feature = np.concatenate([t.feature for t in trees])
     threshold = np.concatenate([t.threshold for t in trees])
+    if trees[0].n_classes.max() == 1: return left, right, feature, threshold, np.concatenate([t.value[:, :, 0] for t in trees])/len(trees)
     votes = np.concatenate([t.value[:, 0] for t in trees])
     return left, right, feature, threshold, votes/votes.sum(1, keepdims=True)/len(trees)
 
@@ -169,18 +171,20 @@ def _forest_boxes(
 
 # %% ../../nbs/3_ranking/02_surrogate.ipynb #d7947925
 _LARGEST = 500_000  # nodes of a forest that is taken apart
+_FORESTS = (RandomForestClassifier, ExtraTreesClassifier, DecisionTreeClassifier, RandomForestRegressor, ExtraTreesRegressor,
+            DecisionTreeRegressor)
 
 
 @lru_cache(4)
 def _boxes_of(head: Head) -> _Boxes | None:
     "The boxes of a head that is a forest or a tree and not too large, None for any other."
     estimator = getattr(head.estimator, "best_estimator_", head.estimator)
-    if not isinstance(estimator, (RandomForestClassifier, ExtraTreesClassifier, DecisionTreeClassifier)): return None
+    if not isinstance(estimator, _FORESTS) or head.task not in ("classes", "values"): return None
     trees = [tree.tree_ for tree in getattr(estimator, "estimators_", [estimator])]
     if sum(tree.node_count for tree in trees) > _LARGEST: return None
     boxes = _forest_boxes(trees)
     some = head.training[::len(head.training)//8 + 1]
-    return boxes if np.allclose([boxes.scores(x) for x in some], class_scores(estimator, some)) else None
+    return boxes if np.allclose([boxes.scores(x) for x in some], head.answers.scores(some)) else None
 
 # %% ../../nbs/3_ranking/02_surrogate.ipynb #3f003f36
 def has_limit(
