@@ -122,6 +122,7 @@ def _made_rows(record: Mapping) -> list:
 def explanation_page(
     record: Mapping,  # From `Explanation.to_dict()`
     panels: Mapping[str, np.ndarray],  # {caption: image (h, w, 3) uint8}
+    large: int = 2,  # How many of them, from the first, are drawn larger than the others
 ) -> str:  # A self-contained page
     "The page of one explanation: notes, maps, prediction, ranking, trust and settings."
     score = record["probabilities"][str(record["prediction"])]
@@ -130,7 +131,7 @@ def explanation_page(
     versus = "" if record["versus"] is None else f", not {record['versus']}"
     return _templates().get_template("explanation.html").render(
         title=f"{record['name']}: {record['prediction']}", record=record, summary=words, why=f"{record['label']}{versus}",
-        panels=[_image_tag(image, caption) for caption, image in panels.items()], classes=_class_rows(record["probabilities"]),
+        panels=[_image_tag(image, caption) for caption, image in panels.items()], large=large, classes=_class_rows(record["probabilities"]),
         ranking=ranking, ranking_head=head, more=more, trust=_trust_rows(record["trust"]), made=_made_rows(record))
 
 # %% ../../nbs/2_drawing/02_pages.ipynb #e032c8f5

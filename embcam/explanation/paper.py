@@ -19,7 +19,7 @@ from ..drawing import show_map
 from .records import Explainer
 from .reliability import rank_correlation
 from .showing import explanation_grid
-from ..figure import figure_jpeg, new_figure
+from ..figure import PALETTE, figure_jpeg, new_figure
 from ..images import ImageSet, image_names, image_sources, thumbnail
 from ..maps import CosineTarget, activation_maps
 from ..network import Trace
@@ -159,7 +159,6 @@ def sweep(
     return Sweep(frame, thumbnail(trace.image, 160), maps, title)
 
 # %% ../../nbs/5_explanation/07_paper.ipynb #a103ec63
-_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito's, for all kinds of colour vision
 _TITLES = dict(similarity="similarity cos(e, r)", evidence="evidence, {}", correlation="correlation with the own map")
 
 
@@ -171,7 +170,7 @@ def _draw_curves(found: Sweep, layer: str, figure: Figure) -> None:
     for ax, value in zip(axes, _TITLES):
         for (strategy, k), group in frame.groupby(["strategy", "K"], sort=False):
             look = dict(lw=2, label=strategy) if k == first else dict(lw=.7, alpha=.5)
-            ax.plot(group["top"], group[value], color=_COLORS[strategies.index(strategy) % len(_COLORS)], **look)
+            ax.plot(group["top"], group[value], color=PALETTE[strategies.index(strategy) % len(PALETTE)], **look)
         ax.set(xscale="log", xlabel="top-ranked features")
         ax.xaxis.set_major_formatter("{x:.0f}")
         ax.set_title(_TITLES[value].format(layer), fontsize=10)

@@ -81,12 +81,12 @@ def folder_name(
 
 # %% ../../nbs/5_explanation/06_saving.ipynb #a85f6f99
 def _panels(ex: Explanation, side: int) -> dict[str, np.ndarray]:
-    "{name: image with a map over it}, of every layer and, for signed targets, of what speaks for and against."
+    "{name: image with a map over it}: all layers combined, for signed targets what speaks for and against, and every layer."
     maps = ex.maps.limited(side)
     image = resize(ex.image, maps["combined"].shape)
-    drawn = {layer: overlay(image, m) for layer, m in maps.items()}
-    if ex.similarity is not None: return drawn
-    return drawn | {"for-and-against": overlay(image, maps.signed["combined"], signed=True)}
+    both = {} if ex.similarity is not None else {"for-and-against": overlay(image, maps.signed["combined"], signed=True)}
+    drawn = {layer: overlay(image, m, evidence=ex.evidence[layer]) for layer, m in maps.items()}
+    return {"combined": drawn["combined"]} | both | drawn
 
 
 def _caption(ex: Explanation, panel: str) -> str:
@@ -111,7 +111,7 @@ def save(
         self.show().savefig(part/"figure.png", dpi=120, bbox_inches="tight", pil_kwargs=PNG)
         captioned = {"image": resize(self.image, panels["combined"].shape[:2])}
         captioned |= {_caption(self, panel): drawn for panel, drawn in panels.items()}
-        (part/"index.html").write_text(explanation_page(record, captioned), encoding="utf-8")
+        (part/"index.html").write_text(explanation_page(record, captioned, large=2 if self.similarity is not None else 3), encoding="utf-8")
         (part/"explanation.json").write_text(json.dumps(record, ensure_ascii=False, indent=1), encoding="utf-8")
     return path
 
@@ -123,7 +123,7 @@ def thumbnail(
 ) -> np.ndarray:  # (h, w, 3) uint8
     "The image under its combined map, small."
     combined = self.maps.limited(side)["combined"]
-    return overlay(resize(self.image, combined.shape), combined)
+    return overlay(resize(self.image, combined.shape), combined, evidence=self.evidence["combined"])
 
 
 def index_entry(

@@ -21,6 +21,7 @@ from .records import SHOWN, Explanation
 from ..figure import figure_jpeg, new_figure
 from ..images import image_sources, open_image, resize, thumbnail
 from ..maps import feature_maps
+from ..maps.layer_maps import shared_limits
 from ..network import Trace
 
 # %% ../../nbs/5_explanation/05_showing.ipynb #672e06b0
@@ -55,8 +56,8 @@ def show(
     return explanation_figure(
         image=self.image,
         summary=self.summary,
-        maps=dict(maps),
-        captions={layer: f"evidence {share:.2f}" for layer, share in self.evidence.items()},
+        maps=dict(maps) if len(maps.layers) > 1 else {maps.layers[0]: combined},
+        evidence=self.evidence,
         why={layer: self.why_empty(layer) for layer in maps},
         signed=maps.signed["combined"] if self.similarity is None else None,
         ranking=_ranking_bars(self),
@@ -161,12 +162,12 @@ def explanation_grid(
 ) -> Figure:
     "Draw explanations under each other."
     exs = list(explanations)
-    most = {layer: max(float(ex.maps.toward[layer].max()) for ex in exs) for layer in exs[0].maps.layers} if shared else None
+    most = shared_limits([ex.maps for ex in exs]) if shared else None
     rows = []
     for ex, title, mask in zip(exs, titles, masks or [None]*len(exs)):
         maps = replace(ex.maps, limits=most or ex.maps.limits).limited(side)
         outline = None if mask is None else resize(np.asarray(mask, bool), maps["combined"].shape)
-        rows.append(MapRow(ex.image, dict(maps), title, outline, {layer: ex.why_empty(layer) for layer in maps}))
+        rows.append(MapRow(ex.image, dict(maps), title, outline, {layer: ex.why_empty(layer) for layer in maps}, ex.evidence))
     settings, methods = exs[0].settings, ", ".join(dict.fromkeys(ex.method for ex in exs))
     label = f"positive relevance / largest of the {'layer' if shared else 'map'}"
     return map_rows(rows, label=label, title=f"{settings['backbone']}, {settings['weights']}, {methods}")

@@ -19,6 +19,7 @@ from ..drawing import annotate, mask_outline, overlay
 from ..explanation import Explainer, Explanation
 from ..figure import faint_ink, new_figure
 from ..images import ImageSet, image_names, image_sources, resize
+from ..maps.layer_maps import shared_limits
 from ..ranking import Ranking
 
 # %% ../../nbs/8_explorer/01_view.ipynb #3bf02e99
@@ -133,12 +134,11 @@ def color_limits(
     exs: Sequence[Explanation],  # In sight, one or two
     scale: str,  # "own", "shared" or "calibrated"
     calibrated: dict | None = None,  # {layer: relevance at full colour}
-) -> dict | None:  # {layer: relevance at full colour}; None: each map's own maximum
+) -> dict | None:  # {layer and "combined": what has full colour}; None: each map's own maximum
     "What full colour means."
     if scale == "calibrated" and calibrated is not None: return calibrated
     if scale != "shared" and (len(exs) == 1 or len(set(map(unit, exs))) > 1): return None
-    most = {layer: max(float(ex.maps.toward[layer].max()) for ex in exs) for layer in exs[0].maps.layers}
-    return dict.fromkeys(most, max(most.values())) if scale == "shared" else most
+    return shared_limits([ex.maps for ex in exs], one=scale == "shared")
 
 # %% ../../nbs/8_explorer/01_view.ipynb #090413f2
 def draw_view(
@@ -158,7 +158,7 @@ def draw_view(
     outline = mask_outline(mask, side) if view.outline else None
     panels = {}
     for layer, strength in shown.items():
-        drawn = overlay(image, strength, view.opacity, layer == "signed", outline=outline)
+        drawn = overlay(image, strength, view.opacity, layer == "signed", outline=outline, evidence=ex.evidence.get(layer, 1))
         why = ex.why_empty("combined" if layer == "signed" else layer)
         panels[layer] = annotate(drawn, f"no evidence: {why}") if why and not strength.any() else drawn
     return panels

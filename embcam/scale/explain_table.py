@@ -41,8 +41,8 @@ def _explained(ex: Explanation, side: int) -> tuple[dict, str]:
                probabilities=record["probabilities"],
                similarity=record["similarity"], ranking=ranking, evidence=record["evidence"], trust=trust,
                maps={layer: _png(m) for layer, m in maps.items()})
-    panels = {f"{layer}: {ex.why_empty(layer) or f'evidence {ex.evidence[layer]:.2f}'}": overlay(resize(small, m.shape), m) for layer,
-              m in maps.items()}
+    captions = {layer: ex.why_empty(layer) or f"evidence {share:.2f}" for layer, share in ex.evidence.items()}
+    panels = {f"{layer}: {captions[layer]}": overlay(resize(small, m.shape), m, evidence=ex.evidence[layer]) for layer, m in maps.items()}
     return row, explanation_page(record, dict(image=small) | panels)
 
 # %% ../../nbs/6_scale/03_explain_table.ipynb #8924c811
