@@ -52,7 +52,8 @@ def scratched(images: ImageSet, seed: int) -> ImageSet:
 def rows_of(classifier: EmbeddingClassifier, masks: int) -> dict:
     "What is compared."
     own = {method: Explainer(classifier, method=method) for method in ("focus", "cells", "layercam")}
-    return own | {"RISE": Baseline(classifier, "RISE", masks=masks)} | {name: Baseline(classifier, name) for name in ("edges", "random map")}
+    plain = {name: Baseline(classifier, name) for name in ("edges", "random map")}
+    return own | {"RISE": Baseline(classifier, "RISE", masks=masks)} | plain
 
 
 def main() -> None:
@@ -69,7 +70,8 @@ def main() -> None:
         classifier = EmbeddingClassifier(backbone, make(seed), n, seed).fit(train)
         right = test[np.flatnonzero(classifier.predict(test) == test.labels)]
         known = defective(right if args.draw else split_by_hash(right)[1])
-        print(f"seed {seed}: {classifier.score(test.images, test.labels):.3f} right, {len(known)} defects that are predicted rightly", flush=True)
+        share = np.mean(classifier.predict(test) == test.labels)
+        print(f"seed {seed}: {share:.3f} are right, {len(known)} defects among them", flush=True)
         found = compare(rows_of(classifier, args.masks), known[range(min(args.images, len(known)))], NAMES, seed=seed)
         table = found.summary("RISE").reset_index().assign(images=min(args.images, len(known)), seed=seed, drawn=args.draw)
         table.insert(0, "set", Path(args.folder).name + (", drawn scratches" if args.draw else ""))
