@@ -3,7 +3,7 @@ from importlib import import_module
 
 __version__ = "0.3.0"
 _HOMES = {
-    "Backbone": "network", "EmbeddingClassifier": "model", "Explainer": "explanation", "Explorer": "explorer",
+    "Backbone": "network", "EmbeddingClassifier": "model", "EmbeddingModel": "model", "Explainer": "explanation", "Explorer": "explorer",
     "load_folder": "images", "make_logos": "images", "TOZ": "ranking", "TZZ": "ranking", "TRR": "ranking"}
 __all__ = list(_HOMES)
 

@@ -112,9 +112,9 @@ def _check_again(
     values: np.ndarray,  # What it was trained on, (N, K)
 ) -> None:
     "ModelError unless both predict the same: classes to the bit, probabilities and margins up to the order of summation."
-    for method in [m for m in ("predict", "predict_proba", "decision_function") if hasattr(estimator, m)]:
+    for method in [m for m in ("predict", "predict_proba", "decision_function", "score_samples") if hasattr(estimator, m)]:
         before, after = getattr(estimator, method)(values), getattr(again, method)(values)
-        same = np.array_equal(before, after) if method == "predict" else np.allclose(before, after, rtol=1e-9, atol=1e-12, equal_nan=True)
+        same = np.array_equal(before, after) if np.asarray(before).dtype.kind != "f" else np.allclose(before, after, rtol=1e-9, atol=1e-12, equal_nan=True)
         if not same: raise ModelError(f"{type(estimator).__name__} cannot be saved: read again, its {method} gives other values.")
 
 # %% ../../nbs/4_model/02_model_files.ipynb #29798b7f

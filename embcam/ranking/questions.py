@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['UNLIKE', 'KINDS', 'pipeline_steps', 'seeded', 'class_margins', 'score_kind', 'score_note', 'class_scores',
-           'NoQuestion', 'Answers', 'answers_of', 'Kind', 'kinds_of', 'mean_slopes']
+           'NoQuestion', 'Answers', 'check_asked', 'answers_of', 'Kind', 'kinds_of', 'mean_slopes']
 
 # %% ../../nbs/3_ranking/00_questions.ipynb #6a2e3451
 from collections.abc import Callable
@@ -205,6 +205,16 @@ def _why_none(estimator: BaseEstimator) -> str:
     if is_clusterer(last): return f"{name} says nothing about a new image, since it has no centres: choose KMeans(), for example."
     return (f"{name} answers no question about a new image, by predict, score_samples, mahalanobis, kneighbors, inverse_transform or "
             f"cluster centres: choose another estimator, such as Ridge() or LedoitWolf().")
+
+
+def check_asked(
+    estimator: BaseEstimator,  # Fitted or not
+) -> None:
+    "NoQuestion for what will say nothing about a new image, as far as can be seen before it is fitted."
+    last = pipeline_steps(estimator)[1]
+    lost = (is_clusterer(last) and not hasattr(last, "predict")) or (is_outlier_detector(last) and not hasattr(last, "score_samples"))
+    methods = "predict", "score_samples", "mahalanobis", "kneighbors", "inverse_transform"
+    if lost or not any(hasattr(last, name) for name in methods): raise NoQuestion(_why_none(estimator))
 
 
 def _checked(found: Answers, values: np.ndarray, name: str) -> Answers:
