@@ -9,9 +9,10 @@ __all__ = ['Anatomy', 'Backbone', 'Trace']
 import copy
 import hashlib
 import json
-from collections.abc import Iterable, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from operator import attrgetter
 from pathlib import Path
 
@@ -349,6 +350,56 @@ def embed(
         elif sum(map(len, waiting.values())) >= 4*batch_size: flush(max(waiting, key=lambda shape: len(waiting[shape])))
     for shape in list(waiting): flush(shape)
     return embeddings
+
+# %% ../../nbs/2_network/08_embedding.ipynb #cd743b0a
+_CELL = 14  # least side of a cell, pixels of the network's input
+
+
+@patch(as_prop=True)
+def cell_layers(self: Backbone) -> tuple:  # Names
+    "The last two layers of the finest grid whose cells are no smaller than a sixteenth of an input of 224 pixels, or nearly so."
+    sides = {layer: max(self.grids[layer][1][1:]) for layer in self.grids if layer in self.averages or layer in self.target_layers}
+    fitting = [side for side in sides.values() if side*_CELL <= self.size] or [min(sides.values())]
+    return tuple(layer for layer, side in sides.items() if side == max(fitting))[-2:]
+
+
+@patch
+def _cell_inputs(self: Backbone, inputs: Sequence[torch.Tensor], layers: Sequence[str]) -> np.ndarray:  # (n, h, w, C) float16
+    "Run the network on one batch, and keep what the layers return."
+    layouts = getattr(self.network, "layouts", {}) | {layer: self.grids[layer][0] for layer in layers}
+    with network_lock(self.network), torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+        x = torch.stack(inputs).to(self.device, like_network(self.network).dtype)
+        with record_activations(self.network, layers, layouts, patch_grid(self.network, x.shape[2:])) as grids: self.network(x)
+        return torch.cat([grids[layer] for layer in layers], 1).permute(0, 2, 3, 1).half().cpu().numpy()
+
+
+@patch
+def _same_inputs(self: Backbone, sources: list, progress: bool) -> Iterator:
+    "Images as the network's inputs (3, H, W); ValueError for one of another shape."
+    loaded = prefetch(lambda source: self.prepare(self._open(source))[0], sources)
+    first = None
+    for x in tqdm(loaded, total=len(sources), desc="cells", disable=not progress):
+        first = first or x.shape
+        if x.shape != first:
+            raise ValueError("Cells of images of different shapes do not meet: take a backbone with resize='squash', 'letterbox' or 'crop'.")
+        yield x
+
+
+@patch
+def embed_cells(
+    self: Backbone,
+    images: ImageSet | Sequence,  # As for `embed`
+    progress: bool = True,  # Show a progress bar
+) -> np.ndarray:  # (n, h, w, C) float16, the channels of `cell_layers` side by side
+    "The cells of many images, without a cache; ValueError for images that meet the network in different shapes."
+    images = collected(images)
+    backbone = self if self.bits else self.reading(images)
+    sources = image_sources(images)
+    if not sources: raise ValueError("There are no images whose cells could be had.")
+    inputs, layers, parts = backbone._same_inputs(sources, progress), self.cell_layers, []
+    while some := list(islice(inputs, _AT_ONCE)): parts.append(backbone._cell_inputs(some, layers))
+    return np.concatenate(parts)
+
 
 # %% ../../nbs/2_network/08_embedding.ipynb #88bb5033
 @dataclass(frozen=True, eq=False)
