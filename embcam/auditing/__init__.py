@@ -4,7 +4,8 @@ from .label_issues import find_label_issues
 from .outliers import find_outliers
 from .artefacts import Artefact, find_artefacts
 from .findings import Audit, audit
+from .drift import Drift, find_drift
 from . import atlas, audit_page  # noqa: F401, their methods
 
-__all__ = ["Artefact", "Audit", "audit", "find_artefacts", "find_label_issues", "find_near_duplicates", "find_outliers",
-           "group_near_duplicates"]
+__all__ = ["Artefact", "Audit", "Drift", "audit", "find_artefacts", "find_drift", "find_label_issues", "find_near_duplicates",
+           "find_outliers", "group_near_duplicates"]

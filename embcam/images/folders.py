@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['is_left_out', 'composed', 'is_text', 'image_files', 'subfolders', 'class_folders', 'mask_beside', 'holds_masks',
-           'load_folder', 'list_images']
+           'image_groups', 'load_folder', 'list_images']
 
 # %% ../../nbs/1_images/04_folders.ipynb #bfc1381f
 import csv
@@ -332,7 +332,7 @@ def _groups_by_table(
     return [groups[name] for name in names]
 
 # %% ../../nbs/1_images/04_folders.ipynb #b2b6fb7d
-def _image_groups(
+def image_groups(
     groups: str | int | Path | None,  # As `load_folder` takes them
     names: list[str],  # Of the images, below the folder
     places: list[Path],  # Of the images, below their class folders
@@ -362,7 +362,7 @@ def load_folder(
     images, labels, masks, parts, places, ignored = _list_classes(root)
     top = root/"images" if subfolders(root/"images") else root
     names = [path.relative_to(top).as_posix() for path in images]
-    together = _image_groups(groups, names, places)
+    together = image_groups(groups, names, places)
     reasons, needed = _examined(images, masks, on_error, progress, bits)
     good = [i for i, reason in enumerate(reasons) if not reason]
     if not good: raise ImageError(f"{root}: none of {len(images)} images can be read. The first: {reasons[0]}")

@@ -381,7 +381,7 @@ def _same_inputs(self: Backbone, sources: list, progress: bool) -> Iterator:
     for x in tqdm(loaded, total=len(sources), desc="cells", disable=not progress):
         first = first or x.shape
         if x.shape != first:
-            raise ValueError("Cells of images of different shapes do not meet: take a backbone with resize='squash', 'letterbox' or 'crop'.")
+            raise ValueError("Cells of images of different shapes do not meet: choose resize='squash', 'letterbox' or 'crop'.")
         yield x
 
 
@@ -399,7 +399,6 @@ def embed_cells(
     inputs, layers, parts = backbone._same_inputs(sources, progress), self.cell_layers, []
     while some := list(islice(inputs, _AT_ONCE)): parts.append(backbone._cell_inputs(some, layers))
     return np.concatenate(parts)
-
 
 # %% ../../nbs/2_network/08_embedding.ipynb #88bb5033
 @dataclass(frozen=True, eq=False)
