@@ -64,19 +64,24 @@ def _page(
     return _templates().get_template("page.html").render(title=title, body=Markup(body))
 
 # %% ../../nbs/2_drawing/02_pages.ipynb #3712ec60
+_SHARES = "probability", "squashed margin", "vote"  # scores that are shares of one
 _LISTED = 20  # features on a page; all of them are in explanation.json
 
 
 def prediction_words(
     label,  # The predicted class
     score: float,  # Its own
-    kind: str = "probability",  # Of the score: "probability", "squashed margin" or "vote"
+    kind: str = "probability",  # Of the score: "probability", "squashed margin" or "vote", or the unit of another answer
 ) -> str:
-    "A prediction in words, such as 'open (72%)'."
-    return f"{label} ({score:.0%}{'' if kind == 'probability' else f' of {kind}s'})"
+    "A prediction in words, such as 'open (72%)' or 'ink 0.31'."
+    if kind in _SHARES: return f"{label} ({score:.0%}{'' if kind == 'probability' else f' of {kind}s'})"
+    return f"{label} {score:.4g}{'' if kind == 'value' else f' ({kind})'}"
 
 
-def _class_rows(probabilities: Mapping) -> list: return [(c, f"{p:.1%}", _bar(p)) for c, p in probabilities.items()]
+def _class_rows(probabilities: Mapping, kind: str) -> list:
+    "A row for each class or question: its score, and a bar where it is a share."
+    if kind not in _SHARES: return [(name, f"{answer:.4g}", kind) for name, answer in probabilities.items()]
+    return [(c, f"{p:.1%}", _bar(p)) for c, p in probabilities.items()]
 
 # %% ../../nbs/2_drawing/02_pages.ipynb #e324b8f1
 def _interval(share: Mapping | None) -> str:
@@ -106,7 +111,9 @@ def _trust_rows(trust: Mapping | None) -> list:
     if not trust: return []
     shared = "the ranking does not depend on the seed" if trust["overlap"] is None else f"{trust['overlap']:.0%}"
     known = [(words, f"{trust[name]:.2f}") for name, words in _KNOWN.items() if trust.get(name) is not None]
-    return [*known, ("margin before the best of the other classes", f"{trust['margin']:.2f}"),
+    margin = [] if trust["margin"] is None else [("margin before the best of the other classes", f"{trust['margin']:.2f}")]
+    over = [] if trust.get("over") is None else [("answer less the threshold for unusual images", f"{trust['over']:+.4g}")]
+    return [*known, *margin, *over,
             ("distance to the training images", f"farther than {trust['percentile']:.0%} of these are from each other"),
             ("top features shared by two seeds of the ranking", shared),
             *((f"likeness to maps of random features, {short_layer_name(layer)}", f"{value:.2f}")
@@ -125,13 +132,15 @@ def explanation_page(
     large: int = 2,  # How many of them, from the first, are drawn larger than the others
 ) -> str:  # A self-contained page
     "The page of one explanation: notes, maps, prediction, ranking, trust and settings."
-    score = record["probabilities"][str(record["prediction"])]
-    words = prediction_words(record["prediction"], score, record["settings"].get("scores", "probability"))
+    kind = record["settings"].get("scores", "probability")
+    words = record.get("summary") or prediction_words(record["prediction"], record["probabilities"][str(record["prediction"])], kind)
     ranking, head, more = _ranking_rows(record)
     versus = "" if record["versus"] is None else f", not {record['versus']}"
+    why = record.get("heading") or f"why {record['label']}{versus}?"
     return _templates().get_template("explanation.html").render(
-        title=f"{record['name']}: {record['prediction']}", record=record, summary=words, why=f"{record['label']}{versus}",
-        panels=[_image_tag(image, caption) for caption, image in panels.items()], large=large, classes=_class_rows(record["probabilities"]),
+        title=f"{record['name']}: {record['prediction']}", record=record, summary=words, why=why[0].upper() + why[1:],
+        panels=[_image_tag(image, caption) for caption, image in panels.items()], large=large,
+        classes=_class_rows(record["probabilities"], kind), of_class=kind in _SHARES,
         ranking=ranking, ranking_head=head, more=more, trust=_trust_rows(record["trust"]), made=_made_rows(record))
 
 # %% ../../nbs/2_drawing/02_pages.ipynb #e032c8f5

@@ -179,7 +179,7 @@ def as_builder(
 # %% ../../nbs/5_explanation/01_builders.ipynb #781dcaa2
 @dataclass(frozen=True, eq=False)
 class CellScore:
-    "What the method 'cells' shares out: the score of a class less that of the average training image."
+    "What the method 'cells' shares out: an answer less that of the average training image."
     total: float  # Sum of the map
     error: float  # Median standard error of a cell; 0 where the map is exact
 

@@ -22,10 +22,10 @@ from ..images.sets import collected
 from ..maps import CosineTarget, LayerMaps, Target, activation_maps, cell_evidence, cell_shapley
 from ..maps.cells import cell_parts
 from ..maps.package import as_method
-from ..model import EmbeddingClassifier
+from ..model import EmbeddingModel
 from ..network import Trace
 from ..progress import tqdm
-from ..ranking import TOZ, TRR, TZZ, Head, ImputationStrategy, Ranking, ranking_stability
+from ..ranking import TOZ, TRR, TZZ, ImputationStrategy, Question, Ranking, ranking_stability
 from ..ranking.stability import is_stochastic
 from ..ranking.surrogate import scores_within
 
@@ -48,6 +48,21 @@ def _in_words(builder: TargetBuilder, case: Case) -> str:
     return f"{builder.name}, all {n} features" if n == len(case.ranking) > TOP else f"{builder.name}, top {n}"
 
 
+def _asked(explainer: Explainer, trace: Trace, ranking: Ranking | None) -> Ranking | None:
+    "A ranking that knows its question; None where two images are compared."
+    if ranking is None or ranking.question is not None: return ranking
+    return replace(ranking, question=explainer.ask(trace.embedding, ranking.label, ranking.versus))
+
+
+def _quiet(ex: Explanation) -> Explanation:
+    "The same, with an empty map where the image is not unusual."
+    limit = ex.threshold
+    if limit is None or ex.answer > limit: return ex
+    blank = {layer: np.zeros_like(grid) for layer, grid in ex.maps.toward.items()}
+    why = f"not unusual, {ex.answer:.4g} where {limit:.4g} is the threshold"
+    return replace(ex, maps=replace(ex.maps, toward=blank, against=blank), quiet=why)
+
+
 def _explain_targets(
     explainer: Explainer,  # Its classifier, method and seed are used
     trace: Trace,  # Of the image
@@ -58,8 +73,9 @@ def _explain_targets(
 ) -> list[Explanation]:  # In the order of the builders
     "Explanations of one forward pass: all targets in one batched backward pass."
     method = as_method(explainer.method)
+    ranking = _asked(explainer, trace, ranking)
     if method.cells: return [_explain_cells(explainer, trace, ranking, name)]*len(builders)
-    head, seed = explainer.classifier.head_, explainer.random_state
+    head, seed = explainer.classifier.head_ if ranking is None else ranking.question.head, explainer.random_state
     if ranking is not None and ranking.effects is None:
         for builder in builders: ranking = builder.rank(ranking, trace.embedding, head, seed, explainer.samples)
     case = Case(trace.embedding, ranking, explainer.n_top, head)
@@ -67,9 +83,10 @@ def _explain_targets(
     if maps is None: found = activation_maps(trace, targets, explainer.method, explainer.limits)
     else: found = [replace(maps(target.gradient(trace.embedding)), limits=explainer.limits) for target in targets]
     top = np.array([], int) if ranking is None else case.kept
-    predicted, settings = head.predictions(trace.embedding)[0], _settings(explainer)
-    return [Explanation(name, trace.image, trace.embedding, predicted, ranking, top, target, _in_words(builder, case), layer_maps,
+    predicted, settings = explainer.classifier.head_.predictions(trace.embedding)[0], _settings(explainer)
+    found = [Explanation(name, trace.image, trace.embedding, predicted, ranking, top, target, _in_words(builder, case), layer_maps,
                         method.name, settings, explainer) for builder, target, layer_maps in zip(builders, targets, found)]
+    return [_quiet(ex) for ex in found]
 
 # %% ../../nbs/5_explanation/04_making.ipynb #ca11ab1e
 @patch
@@ -88,18 +105,21 @@ def explain_trace(
 def __call__(
     self: Explainer,
     image,  # Path, array or PIL image
-    label: str | int | None = None,  # The class to explain; default the predicted one
+    question: Question | str | int | None = None,  # Or its name, such as "cluster 3 rather than cluster 5"; default what is predicted
+    label: str | int | None = None,  # The same, by the name of a class
     versus: str | int | None = None,  # Another class: why the one and not this one; default all others
     reference=None,  # Another image: where is what it shows?
     name: str | None = None,  # What to call the image; default its file name
 ) -> Explanation:
-    "Explain one image; ValueError for a class beside `reference`."
+    "Explain one image; ValueError for a question beside `reference`."
     backbone = self.classifier.backbone
     name = name or image_names(image)[0]
     trace = backbone.trace(image)
-    if reference is None: return self.explain_trace(trace, self.rank(trace.embedding, label, versus), name)
-    if label is not None or versus is not None:
-        raise ValueError("label= and versus= have no meaning beside reference=: two images are compared.")
+    if question is not None and label is not None: raise ValueError(f"question={question!r} and label={label!r} ask the same: name one.")
+    asked = label if question is None else question
+    if reference is None: return self.explain_trace(trace, self.rank(trace.embedding, asked, versus), name)
+    if asked is not None or versus is not None:
+        raise ValueError("question=, label= and versus= have no meaning beside reference=: two images are compared.")
     other = Fixed(CosineTarget(backbone.trace(reference).embedding))  # not from the cache: equal images, equal bits
     return replace(_explain_targets(self, trace, None, [other], name)[0], target_name="like the other image")
 
@@ -118,48 +138,46 @@ def strategies(
     return _explain_targets(self, trace, self.rank(trace.embedding, label), builders, name or image_names(image)[0])
 
 # %% ../../nbs/5_explanation/04_making.ipynb #c0901a91
-def _class_score(head: Head, ranking: Ranking, e: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    "Embeddings (n, D) -> the score of the class, less that of `versus` if there is one, (n,)."
-    label = head.index(ranking.label)
-    other = None if ranking.versus is None else head.index(ranking.versus)
-    within = scores_within(head, head.values(e)[0])
-    def score(E):
-        scores = within(head.values(E))
-        return scores[:, label] if other is None else scores[:, label] - scores[:, other]
+def _score_of(question: Question, e: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    "Embeddings (n, D) -> answers (n,), asked within the range of the training images."
+    within = scores_within(question.head, question.head.values(e)[0])
+    def score(E): return question.of(within(question.head.values(E)))
     return score
 
 
-def _class_weights(head: Head, ranking: Ranking, n_features: int) -> np.ndarray:
-    "Coefficients of the margin of the class over the others, or over `versus`, in a linear head, (n_features,)."
-    coefficients = head.linear[0]
-    others = coefficients.mean(0) if ranking.versus is None else coefficients[head.index(ranking.versus)]
-    weights = np.zeros(n_features)
-    weights[head.selected] = coefficients[head.index(ranking.label)] - others
+def _weights_of(question: Question, e: np.ndarray) -> np.ndarray:
+    "Mean slopes of the answer on the way to an image, (D,); of a linear head its coefficients."
+    weights = np.zeros(len(e))
+    weights[question.head.selected] = question.of(question.head.slopes(e).T)
     return weights
 
 # %% ../../nbs/5_explanation/04_making.ipynb #5cbb649f
+def _cells_in_words(question: Question, target: CellScore) -> str:
+    "What was shared out, and the standard error of a cell where it was sampled."
+    if question.head.task == "classes":
+        return f"{'score' if question.head.linear is None else 'margin'} of {question.label}: {target.total:+.3f} over the average image"
+    sampled = f", sampled, a cell ± {target.error:.2g}" if target.error else ""
+    return f"{question.name}: {target.total:+.4g} over the average image{sampled}"
+
+
 def _explain_cells(
     explainer: Explainer,  # Its classifier and seed are used
     trace: Trace,  # Of the image
-    ranking: Ranking | None,  # Names the class
+    ranking: Ranking | None,  # Knows the question
     name: str,  # What to call the image
 ) -> Explanation:
     "An explanation by the cells of the pooled layers; ValueError where the embedding is no plain average, or without a ranking."
-    if ranking is None: raise ValueError("method='cells' shares out the score of a class: it cannot compare two images.")
-    head, e = explainer.classifier.head_, trace.embedding
+    if ranking is None: raise ValueError("method='cells' shares out the answer to a question: it cannot compare two images.")
+    question, e = ranking.question, trace.embedding
     origin = np.asarray(explainer.classifier.background_, float).mean(0)
-    if head.linear is None:
-        unit = "score"
-        values, errors = cell_shapley(cell_parts(trace, origin), origin, _class_score(head, ranking, e), seed=explainer.random_state)
-    else:
-        unit = "margin"
-        values, errors = cell_evidence(trace, _class_weights(head, ranking, len(e)), origin), np.zeros(1)
+    if question.head.is_exact(e): values, errors = cell_evidence(trace, _weights_of(question, e), origin), np.zeros(1)
+    else: values, errors = cell_shapley(cell_parts(trace, origin), origin, _score_of(question, e), seed=explainer.random_state)
     grid = values.astype(np.float32)
     target = CellScore(float(values.sum()), float(np.median(errors)))
-    words = f"{unit} of {ranking.label}: {target.total:+.3f} over the average image"
     maps = LayerMaps({"cells": grid}, {"cells": -grid}, trace.frame, explainer.limits)
-    return Explanation(name, trace.image, e, head.predictions(e)[0], ranking, ranking.features[:explainer.n_top],
-                       target, words, maps, "cells", _settings(explainer), explainer)
+    predicted = explainer.classifier.head_.predictions(e)[0]
+    return _quiet(Explanation(name, trace.image, e, predicted, ranking, ranking.features[:explainer.n_top],
+                              target, _cells_in_words(question, target), maps, "cells", _settings(explainer), explainer))
 
 # %% ../../nbs/5_explanation/04_making.ipynb #22ab54f2
 def _levels(
@@ -202,7 +220,7 @@ def calibrate(
 
 # %% ../../nbs/5_explanation/04_making.ipynb #0f79afd3
 @lru_cache(8)
-def _neighbors(classifier: EmbeddingClassifier) -> NearestNeighborDistance:
+def _neighbors(classifier: EmbeddingModel) -> NearestNeighborDistance:
     "Distances to its training images, standardised once for each classifier."
     return NearestNeighborDistance(classifier.background_)
 
@@ -210,7 +228,7 @@ def _neighbors(classifier: EmbeddingClassifier) -> NearestNeighborDistance:
 def _shuffled_controls(explainer: Explainer, ex: Explanation) -> list[Target]:
     "What heads on shuffled labels would be asked for the same class; none where the target does not depend on a head."
     head, weights = explainer.classifier.head_, explainer.classifier.shuffled()
-    if weights is None or isinstance(explainer.builder, Fixed): return []
+    if weights is None or isinstance(explainer.builder, Fixed) or ex.question.head is not head: return []
     own = weights[:, head.index(ex.label)]
     if ex.versus is not None: own = own - weights[:, head.index(ex.versus)]
     away = head.values(ex.embedding)[0] - head.training.mean(0)
@@ -235,8 +253,8 @@ def _compare(explainer: Explainer, ex: Explanation, controls: Sequence[Target], 
 
 def _compare_with_controls(explainer: Explainer, ex: Explanation) -> tuple[dict | None, float | None]:
     "Likeness to maps of random features, by layer, and to those of heads on shuffled labels; None where there are no such maps."
-    if ex.ranking is None or as_method(explainer.method).cells: return None, None
-    case = Case(ex.embedding, ex.ranking, len(ex.top), explainer.classifier.head_)
+    if ex.ranking is None or ex.quiet or as_method(explainer.method).cells: return None, None
+    case = Case(ex.embedding, ex.ranking, len(ex.top), ex.question.head)
     random = explainer.builder.randomised(case, CONTROLS, explainer.random_state)
     shuffled = _shuffled_controls(explainer, ex)
     trace = explainer.classifier.backbone.trace(ex.image) if random or shuffled else None
@@ -247,7 +265,7 @@ def _compare_with_controls(explainer: Explainer, ex: Explanation) -> tuple[dict 
 def _known_of(explainer: Explainer, ex: Explanation) -> dict:
     "What was known of the explained class when the head was fitted."
     held_out = explainer.classifier.known
-    if held_out is None or ex.ranking is None: return {}
+    if held_out is None or ex.ranking is None or ex.question.head is not explainer.classifier.head_: return {}
     k = explainer.classifier.head_.index(ex.label)
     auc = None if np.isnan(held_out.auc[k]) else float(held_out.auc[k])
     return dict(auc=auc, right=float(held_out.right[k]/held_out.told[k]) if held_out.told[k] else None)
@@ -261,12 +279,14 @@ def assess(
     rankings: Sequence[Ranking] | None = None,  # Of several seeds, if they are known
 ) -> Trust:
     "How far an explanation may be trusted: rankings of `repeats` seeds, maps of controls, score, distance, and what is known of the class."
-    if rankings is None and ex.ranking is not None and is_stochastic(self.ranking, self.classifier.head_):
+    if rankings is None and ex.ranking is not None and is_stochastic(self.ranking, ex.question.head):
         seeds = range(self.random_state + 1, self.random_state + repeats)
-        rankings = [ex.ranking, *(self.rank(ex.embedding, ex.label, ex.versus, seed) for seed in seeds)]
+        rankings = [ex.ranking, *(self.rank(ex.embedding, ex.question, seed=seed) for seed in seeds)]
     stability = ranking_stability(rankings, stability_top(len(ex.top), ex.ranking)) if rankings else None
     distance, percentile = _neighbors(self.classifier)(ex.embedding)
     random, shuffled = _compare_with_controls(self, ex)
-    evidence = None if ex.ranking is None else ex.evidence.get("combined")
-    return Trust(stability, random, ex.predicted.margin, distance, percentile, ex.predicted.score, evidence, shuffled=shuffled,
+    evidence = None if ex.ranking is None or ex.quiet else ex.evidence.get("combined")
+    margin = ex.predicted.margin if self.classifier.head_.task == "classes" else None
+    over = None if ex.threshold is None else ex.answer - ex.threshold
+    return Trust(stability, random, margin, distance, percentile, ex.predicted.score, evidence, shuffled=shuffled, over=over,
                  **_known_of(self, ex))

@@ -21,9 +21,10 @@ from ..maps import CosineTarget, LayerMaps, Place, Target, relevance_mask, relev
 from ..maps.package import as_method
 from ..maps import feature_maps as maps_of_features
 from ..maps.cells import is_traced
-from ..model import EmbeddingClassifier
+from ..model import EmbeddingModel
 from ..network import Backbone
-from ..ranking import ImputationStrategy, Prediction, Ranking, absent_features, rank_features
+from ..ranking import ImputationStrategy, Prediction, Question, Ranking, absent_features, rank_features
+from ..ranking.questions import UNLIKE
 from ..ranking.rankings import as_ranking
 from ..ranking.rankings import is_additive, sampling_options
 
@@ -44,8 +45,8 @@ TOP = 13  # the most features that the paper keeps
 
 @dataclass(frozen=True, eq=False)
 class Explainer:
-    "Explains predictions of an `EmbeddingClassifier`; ValueError for a setting that does not exist."
-    classifier: EmbeddingClassifier  # Fitted
+    "Explains what an `EmbeddingModel` answers; ValueError for a setting that does not exist."
+    classifier: EmbeddingModel  # Fitted; of any kind
     target: str | TargetBuilder | ImputationStrategy | Target = "signed"  # A name in TARGETS, a builder, or an object with gradient(e)
     ranking: str | Callable | Ranking = "auto"  # How the selected features are ranked
     top: int | str = "auto"  # How many features are kept
@@ -53,6 +54,7 @@ class Explainer:
     random_state: int = 0  # Seed of LIME and of random values
     samples: int | str | None = None  # Of LIME and other sampling rankings; default their own
     limits: dict[str, float] | None = None  # {layer: relevance at full colour}, from `calibrate`; None: each map's own maximum
+    threshold: float | str | None = "auto"  # Unusual images alone have a map: "auto": beyond the model's threshold; None: all have one
 
     def __post_init__(self):
         check_is_fitted(self.classifier, "estimator_")
@@ -66,7 +68,7 @@ class Explainer:
         return replace(self, **changes)
 
     @classmethod
-    def paper(cls, classifier: EmbeddingClassifier, target: str = "TZZ", random_state: int = 0, **changes) -> "Explainer":
+    def paper(cls, classifier: EmbeddingModel, target: str = "TZZ", random_state: int = 0, **changes) -> "Explainer":
         "The setting of the paper: LIME, TZZ, top 13, Grad-CAM of a cosine; `changes` are other settings."
         paper = dict(target=target, ranking="lime", top=TOP, method="gradcam", random_state=random_state)
         return cls(classifier, **paper | changes)
@@ -97,26 +99,43 @@ def n_top(self: Explainer) -> int:
 
 # %% ../../nbs/5_explanation/03_records.ipynb #9904c486
 @patch
+def ask(
+    self: Explainer,
+    embedding: np.ndarray,  # Of the image, (D,)
+    question: Question | str | int | None = None,  # Or its name: a class, an output, a cluster; default what is predicted
+    versus: str | int | None = None,  # Another one: what speaks for the one and not for this
+) -> Question:
+    "Look a question up; ValueError for one that the model does not answer."
+    if not isinstance(question, Question): return self.classifier.head_.question(question, versus, embedding)
+    if versus is None: return question
+    raise ValueError("versus= has no meaning beside a question that is ready: take the question of the two.")
+
+
+@patch
 def rank(
     self: Explainer,
     embedding: np.ndarray,  # Of the image, (D,)
-    label: str | int | None = None,  # The class to explain; default the predicted one
+    label: str | int | Question | None = None,  # The class to explain, or another question; default what is predicted
     versus: str | int | None = None,  # Another class: what speaks for `label` and not for this one; default all others
     seed: int | None = None,  # Default the explainer's own
 ) -> Ranking:  # All K features, most important first
     "Rank the selected features for one embedding; ValueError for mutual information that was never measured."
-    head, given = self.classifier.head_, self.ranking
+    given = self.ranking
+    if label is None and isinstance(given, Ranking): label = given.label
+    question = self.ask(embedding, label, versus)
+    head = question.head
     if not isinstance(given, Ranking):
-        method = as_ranking(given, head)
+        method = as_ranking(given, head, embedding)
         if method.weights:
             options = sampling_options(method.weights, self.samples)
-            return rank_features(embedding, head, label, method, self.random_state if seed is None else seed, versus, **options)
+            seed = self.random_state if seed is None else seed
+            found = rank_features(embedding, head, question.label, method, seed, question.versus, **options)
+            return replace(found, question=question)
         given = self.classifier.selection_
         if not np.any(given.weights):
             raise ValueError(f"This classifier was taken in already fitted and knows no {method.title}: choose another ranking.")
-    if label is None: label = head.predict(embedding)[0] if given.label is None else given.label
     absent = absent_features(embedding, self.classifier.background_, given.features)
-    return replace(given, label=label, versus=versus, absent=absent)
+    return replace(given, label=question.label, versus=question.versus, absent=absent, question=question)
 
 # %% ../../nbs/5_explanation/03_records.ipynb #5074165f
 SHOWN = 13  # bars of a ranking in a figure
@@ -124,11 +143,11 @@ SHOWN = 13  # bars of a ranking in a figure
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    "Why one image was classified as it was, and where in the image that shows."
+    "Why one image got the answer that it got, and where in the image that shows."
     name: str  # What the image is called
     image: np.ndarray  # As a person sees it, (h, w, 3) uint8 RGB
     embedding: np.ndarray  # e, (D,)
-    predicted: Prediction  # Predicted class, and the scores of all
+    predicted: Prediction  # Predicted class, and the scores of all; or all answers
     ranking: Ranking | None  # All K selected features; None when compared with another image
     top: np.ndarray  # Ids of the features that were kept
     target: Target | CellScore  # What was differentiated, or shared out among cells
@@ -137,6 +156,7 @@ class Explanation:
     method: str  # CAM method
     settings: dict  # Backbone, weights, hash, estimator, seed: all that is needed to repeat it
     explainer: Explainer  # Who made it: asked again for trust and feature maps
+    quiet: str | None = None  # Why it has no map although it could have one: the image is not unusual
 
     @property
     def prediction(self) -> str | int:
@@ -159,9 +179,28 @@ class Explanation:
         return None if self.ranking is None else self.ranking.versus
 
     @property
+    def question(self) -> Question | None:
+        "What was asked; None where two images are compared."
+        return None if self.ranking is None else self.ranking.question
+
+    @property
+    def answer(self) -> float:
+        "What the model answers to the question."
+        return self.predicted.score if self.question is None else float(self.question(self.embedding)[0])
+
+    @property
     def summary(self) -> str:
-        "The prediction in words, such as 'open (72%)'."
-        return prediction_words(self.prediction, self.predicted.score, self.settings["scores"])
+        "The prediction in words, such as 'open (72%)', or the question and its answer, such as 'ink 0.31'."
+        if self.question is None or self.question.head.task == "classes":
+            return prediction_words(self.prediction, self.predicted.score, self.settings["scores"])
+        return prediction_words(self.question.name, self.answer, self.question.unit)
+
+    @property
+    def threshold(self) -> float | None:
+        "The answer beyond which an image is unusual; None where the question is another one."
+        if self.question is None or self.question.label != UNLIKE: return None
+        given = self.explainer.threshold
+        return self.explainer.classifier.threshold() if given == "auto" else given
 
     @property
     def evidence(self) -> dict[str, float]:
@@ -228,6 +267,7 @@ def absent(self: Explanation) -> np.ndarray:
 @patch
 def why_empty(self: Explanation, layer: str) -> str | None:
     "Why this layer's map shows nothing, or None if it shows something."
+    if self.quiet: return self.quiet
     layers = self.maps.layers if layer == "combined" else [layer]
     if any((self.maps.toward[name] > 0).any() for name in layers): return None
     why = getattr(self.target, "why_empty", lambda e: None)(self.embedding)

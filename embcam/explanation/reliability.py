@@ -99,7 +99,7 @@ class Trust:
     "How far a prediction and its map may be trusted."
     stability: Stability | None  # Of the ranking over seeds; None where every seed gives the same ranking
     likeness: dict[str, float] | None  # {layer and "combined": median rank correlation with maps of random features}; None without features
-    margin: float  # Score of the predicted class less the largest of the others; negative where the classifier predicts against its scores
+    margin: float | None  # Score of the predicted class less the largest of the others, may be negative; None of what is no class
     distance: float  # Mean distance to the five nearest training embeddings, in standard deviations
     percentile: float  # Share of training images that lie nearer to the others than this image does, in [0, 1]
     score: float | None = None  # Of the predicted class
@@ -107,12 +107,14 @@ class Trust:
     auc: float | None = None  # Of the explained class on images that the head had not seen; None where it is not known
     right: float | None = None  # Share of the predictions of this class that were right there; None where there were none
     shuffled: float | None = None  # Median rank correlation with maps of heads on shuffled labels; None without such heads
+    over: float | None = None  # The answer less the threshold for unusual images; None where there is none
 
     def __str__(self):
         words = []
         if self.likeness: words.append(f"likeness to random features {self.likeness['combined']:.2f}")
         if self.stability: words.append(f"top {self.stability.k} overlap {self.stability.overlap:.2f} from seed to seed")
-        words.append(f"margin {self.margin:.2f}")
+        if self.margin is not None: words.append(f"margin {self.margin:.2f}")
+        if self.over is not None: words.append(f"{abs(self.over):.3g} {'above' if self.over > 0 else 'below'} the threshold")
         words.append(f"distance to the training images: {_ordinal(round(100*self.percentile))} percentile")
         if self.auc is not None: words.append(f"held-out AUC of the class {self.auc:.2f}")
         return ", ".join(words)
@@ -125,9 +127,10 @@ class Trust:
             found.append(f"The ranking is not stable: two seeds share {shared}.")
         if self.likeness and self.likeness["combined"] > LIKE_RANDOM:
             found.append(f"Random features give nearly the same combined map (rank correlation {self.likeness['combined']:.2f}).")
-        if self.margin < 0:
+        margin = np.inf if self.margin is None else self.margin
+        if margin < 0:
             found.append(f"The classifier predicts against its scores: another class scores {-self.margin:.2f} more.")
-        elif self.margin < SMALL_MARGIN: found.append(f"Two classes are nearly tied: the next one scores {self.margin:.2f} less.")
+        elif margin < SMALL_MARGIN: found.append(f"Two classes are nearly tied: the next one scores {self.margin:.2f} less.")
         if self.auc is not None and self.auc < WEAK_CLASS:
             found.append(f"The model hardly knows this class: its AUC on images that it had not seen is {self.auc:.2f}; 0.5 is chance.")
         if self.evidence is not None and self.evidence < LOW_EVIDENCE:

@@ -32,7 +32,7 @@ def _plain(value: object) -> str | int | float | bool | None:
 # %% ../../nbs/5_explanation/06_saving.ipynb #c0a8f580
 def _trust_record(trust: Trust) -> dict:
     "The numbers of trust."
-    record = dict(margin=trust.margin, distance=trust.distance, percentile=trust.percentile, likeness=trust.likeness,
+    record = dict(margin=trust.margin, over=trust.over, distance=trust.distance, percentile=trust.percentile, likeness=trust.likeness,
                   score=trust.score, evidence=trust.evidence, auc=trust.auc, right=trust.right, shuffled=trust.shuffled)
     s = trust.stability
     if s is None: return record | dict(overlap=None, k=None, in_top=None)
@@ -55,13 +55,20 @@ def _ranking_record(ex: Explanation) -> list[dict]:
     return rows
 
 # %% ../../nbs/5_explanation/06_saving.ipynb #5355e192
+def _question_record(ex: Explanation) -> dict:
+    "What was asked, and what the model answers."
+    if ex.question is None: return dict(question=None, answer=None, unit=None, threshold=None, heading=None, summary=ex.summary)
+    return dict(question=ex.question.name, answer=ex.answer, unit=ex.question.unit, kind=ex.question.kind, threshold=ex.threshold,
+                heading=ex.question.words, summary=ex.summary)
+
+
 @patch
 def to_dict(self: Explanation) -> dict:
     "The numbers of an explanation, trust included: plain numbers and strings, for JSON and for the page."
     trust = _trust_record(self.trust)
     return dict(
         name=self.name, prediction=_plain(self.prediction), probabilities={str(c): p for c, p in self.probabilities.items()},
-        label=_plain(self.label), versus=_plain(self.versus), target=self.target_name, method=self.method,
+        label=_plain(self.label), versus=_plain(self.versus), **_question_record(self), target=self.target_name, method=self.method,
         similarity=self.similarity, evidence=self.evidence, trust=trust, notes=self.notes(), limits=self.maps.limits,
         settings=self.settings, ranked_by=None if self.ranking is None else self.ranking.name, ranking=_ranking_record(self) or None)
 

@@ -30,9 +30,8 @@ def _ranking_bars(ex: Explanation) -> dict | None:
     if ex.ranking is None: return None
     first = ex.ranking.reordered(np.arange(min(len(ex.top), SHOWN)))
     name = ex.explainer.classifier.backbone.feature_name
-    against = "" if ex.versus is None else f", not {ex.versus}"
     return dict(names=[name(f) for f in first.features.tolist()], weights=first.weights, absent=first.absent,
-                xlabel=f"weight ({first.name})", title=f"why {ex.label}{against}?")
+                xlabel=f"weight ({first.name})", title=ex.question.words)
 
 
 def _title(ex: Explanation, trust: bool) -> str:

@@ -6,5 +6,5 @@ from .heads import HEADS, lda_head, logistic_head, paper_forest, svm_head
 from .head_choice import HeadChoice, choose_head
 from .models import EmbeddingClassifier, EmbeddingModel
 
-__all__ = ["EmbeddingClassifier", "EmbeddingModel", "EmbeddingTable", "HEADS", "HeadChoice", "ModelError", "auc_roc", "choose_head", "lda_head",
-           "load_table", "logistic_head", "paper_forest", "svm_head"]
+__all__ = ["EmbeddingClassifier", "EmbeddingModel", "EmbeddingTable", "HEADS", "HeadChoice", "ModelError", "auc_roc", "choose_head",
+           "lda_head", "load_table", "logistic_head", "paper_forest", "svm_head"]

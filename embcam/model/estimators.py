@@ -47,7 +47,8 @@ def check_classifier(estimator) -> None:
     "ValueError for what does not predict classes."
     name = type(pipeline_steps(estimator)[1]).__name__
     for test, kind in ((is_regressor, "a regressor"), (is_outlier_detector, "an outlier detector"), (is_clusterer, "a clustering")):
-        if test(estimator): raise ValueError(f"{name} is {kind}: choose a classifier, such as RandomForestClassifier(), or take EmbeddingModel.")
+        if test(estimator):
+            raise ValueError(f"{name} is {kind}: choose a classifier, such as RandomForestClassifier(), or take EmbeddingModel.")
     if not hasattr(estimator, "predict"): raise ValueError(f"{name} has no predict: choose a classifier, such as RandomForestClassifier().")
     if getattr(pipeline_steps(estimator)[1], "decision_function_shape", None) == "ovo":
         raise ValueError(f"{name}(decision_function_shape='ovo') has no margin for each class: choose 'ovr'.")

@@ -114,7 +114,8 @@ def _check_again(
     "ModelError unless both predict the same: classes to the bit, probabilities and margins up to the order of summation."
     for method in [m for m in ("predict", "predict_proba", "decision_function", "score_samples") if hasattr(estimator, m)]:
         before, after = getattr(estimator, method)(values), getattr(again, method)(values)
-        same = np.array_equal(before, after) if np.asarray(before).dtype.kind != "f" else np.allclose(before, after, rtol=1e-9, atol=1e-12, equal_nan=True)
+        if np.asarray(before).dtype.kind == "f": same = np.allclose(before, after, rtol=1e-9, atol=1e-12, equal_nan=True)
+        else: same = np.array_equal(before, after)
         if not same: raise ModelError(f"{type(estimator).__name__} cannot be saved: read again, its {method} gives other values.")
 
 # %% ../../nbs/4_model/02_model_files.ipynb #29798b7f

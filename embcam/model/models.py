@@ -373,7 +373,7 @@ def left_out(self: EmbeddingModel) -> np.ndarray | None:
     if head.task != "unlike" or len(head.training) < 2: return None
     if not hasattr(self, "left_out_"):
         found = np.zeros(len(head.training))
-        estimator = getattr(self.estimator_, "best_estimator_", self.estimator_)
+        estimator = getattr(self.estimator_, "best_estimator_", self.estimator_)  # a search has found its settings
         folds = KFold(min(_PARTS, len(found)), shuffle=True, random_state=self.random_state)
         for train, test in folds.split(head.training):
             fitted = clone(estimator).fit(head.training[train])
@@ -435,7 +435,8 @@ def save(
     network = dict(backbone=backbone.recipe, weights=backbone.weights, weights_hash=backbone.weights_hash, trained=backbone.trained)
     settings = dict(n_features=self.n_features, random_state=self.random_state, ranking=self.selection_.name)
     labels = np.array([]) if self.labels_ is None else self.labels_
-    training = dict(names=self.names_, labels=labels.tolist(), dtype=labels.dtype.str, classes=list(self.head_.classes), model=type(self).__name__)
+    training = dict(names=self.names_, labels=labels.tolist(), dtype=labels.dtype.str)
+    training |= dict(classes=list(self.head_.classes), model=type(self).__name__)
     record = dict(embcam=__version__) | network | settings | training
     arrays = dict(background=self.background_, selected=self.selected_.astype(np.int64), weights=self.selection_.weights)
     if self.hashes_ is not None: arrays["hashes"] = self.hashes_

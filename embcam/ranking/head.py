@@ -290,6 +290,7 @@ def question(
 ) -> Question:
     "Look a question up; ValueError for one that the head does not answer. Nearest neighbours are those of the image."
     if label is None: label = self.predict(embedding)[0]
+    if versus is None and label not in self.classes and " rather than " in str(label): label, versus = str(label).split(" rather than ", 1)
     label = self.classes[self.index(label)]
     if versus is not None: versus = self.classes[self.index(versus, "versus")]
     if versus is not None and versus == label: raise ValueError(f"label and versus are both {label!r}: name two classes.")
