@@ -30,7 +30,7 @@ from ..ranking.stability import is_stochastic
 from ..ranking.surrogate import scores_within
 
 # %% ../../nbs/5_explanation/04_making.ipynb #e053c566
-def _settings(explainer: Explainer) -> dict:
+def _settings(explainer: Explainer, ranking: Ranking | None) -> dict:
     "All that is needed to repeat an explanation."
     classifier = explainer.classifier
     backbone = classifier.backbone
@@ -38,7 +38,7 @@ def _settings(explainer: Explainer) -> dict:
         backbone=backbone.arch, weights=backbone.weights, weights_hash=backbone.weights_hash, trained=backbone.trained,
         pooled=backbone.pooled, resize=backbone.resize, size=backbone.size,
         estimator=classifier.head_.name, n_features=len(classifier.selected_), scores=classifier.head_.score_kind,
-        ranking=explainer.ranking_name, seed=explainer.random_state)
+        ranking=explainer.ranking_name if ranking is None else ranking.name, seed=explainer.random_state)
 
 # %% ../../nbs/5_explanation/04_making.ipynb #2cb7a4ae
 def _in_words(builder: TargetBuilder, case: Case) -> str:
@@ -78,12 +78,13 @@ def _explain_targets(
     head, seed = explainer.classifier.head_ if ranking is None else ranking.question.head, explainer.random_state
     if ranking is not None and ranking.effects is None:
         for builder in builders: ranking = builder.rank(ranking, trace.embedding, head, seed, explainer.samples)
-    case = Case(trace.embedding, ranking, explainer.n_top, head)
+    top = explainer.n_top if ranking is None else explainer.kept_of(len(ranking), ranking.name)
+    case = Case(trace.embedding, ranking, top, head)
     targets = [builder.build(case, seed) for builder in builders]
     if maps is None: found = activation_maps(trace, targets, explainer.method, explainer.limits)
     else: found = [replace(maps(target.gradient(trace.embedding)), limits=explainer.limits) for target in targets]
     top = np.array([], int) if ranking is None else case.kept
-    predicted, settings = explainer.classifier.head_.predictions(trace.embedding)[0], _settings(explainer)
+    predicted, settings = explainer.classifier.head_.predictions(trace.embedding)[0], _settings(explainer, ranking)
     found = [Explanation(name, trace.image, trace.embedding, predicted, ranking, top, target, _in_words(builder, case), layer_maps,
                         method.name, settings, explainer) for builder, target, layer_maps in zip(builders, targets, found)]
     return [_quiet(ex) for ex in found]
@@ -176,8 +177,8 @@ def _explain_cells(
     target = CellScore(float(values.sum()), float(np.median(errors)))
     maps = LayerMaps({"cells": grid}, {"cells": -grid}, trace.frame, explainer.limits)
     predicted = explainer.classifier.head_.predictions(e)[0]
-    return _quiet(Explanation(name, trace.image, e, predicted, ranking, ranking.features[:explainer.n_top],
-                              target, _cells_in_words(question, target), maps, "cells", _settings(explainer), explainer))
+    return _quiet(Explanation(name, trace.image, e, predicted, ranking, ranking.features[:explainer.kept_of(len(ranking), ranking.name)],
+                              target, _cells_in_words(question, target), maps, "cells", _settings(explainer, ranking), explainer))
 
 # %% ../../nbs/5_explanation/04_making.ipynb #22ab54f2
 def _levels(

@@ -93,9 +93,18 @@ def ranking_name(self: Explainer) -> str:
 @patch(as_prop=True)
 def n_top(self: Explainer) -> int:
     "How many features are kept, at most K."
-    k = len(self.ranking if isinstance(self.ranking, Ranking) else self.classifier.selected_)
+    return self.kept_of(len(self.ranking if isinstance(self.ranking, Ranking) else self.classifier.selected_), self.ranking_name)
+
+
+@patch
+def kept_of(
+    self: Explainer,
+    k: int,  # Ranked features
+    ranking: str,  # The name of the ranking
+) -> int:
+    "How many features of a ranking are kept."
     if self.top != "auto": return min(self.top, k)
-    return k if is_additive(self.ranking_name) and self.builder.signed else min(TOP, k)
+    return k if is_additive(ranking) and self.builder.signed else min(TOP, k)
 
 # %% ../../nbs/5_explanation/03_records.ipynb #9904c486
 @patch
@@ -271,6 +280,7 @@ def why_empty(self: Explanation, layer: str) -> str | None:
     layers = self.maps.layers if layer == "combined" else [layer]
     if any((self.maps.toward[name] > 0).any() for name in layers): return None
     why = getattr(self.target, "why_empty", lambda e: None)(self.embedding)
+    if self.question is not None and self.question.head.task != "classes": return why or "nothing raises the answer"
     nowhere = "no part of the image speaks for it" if as_method(self.method).gated else "no positive relevance at this layer"
     return why or nowhere
 
@@ -282,6 +292,17 @@ _ONE_COLOUR = 3  # levels of 255 by which the pixels of a blank image may differ
 def _traced(backbone: Backbone) -> bool:
     "Whether it is known what each place adds to an embedding; asked once, of a black image."
     return bool(backbone.averages) or is_traced(backbone.trace(np.zeros((64, 64, 3), np.uint8)))
+
+
+def _kind_notes(ex: Explanation) -> list[str]:
+    "What the kind of an answer that is no class costs."
+    if ex.question is None or ex.question.head.task == "classes" or ex.similarity is not None: return []
+    error = getattr(ex.target, "error", 0)
+    if error:
+        largest = ex.maps.toward["cells"].max()
+        return [f"The answer was sampled: a cell has a standard error of {error:.2g}, the largest is {largest:.2g}."]
+    if ex.method == "cells" or ex.question.kind != "steps": return []
+    return ["The answer moves in steps: the map follows a straight model of it around this image; method='cells' samples the answer."]
 
 
 @patch
@@ -301,6 +322,7 @@ def notes(
     else: notes += [f"No evidence at {layer}: {why}." for layer in self.maps.layers if (why := self.why_empty(layer))]
     if as_method(self.method).gated and not _traced(self.explainer.classifier.backbone):
         notes.append("This network's embedding cannot be traced to places: where to look is taken from Grad-CAM of its last layer.")
+    notes += _kind_notes(self)
     if trust: notes += self.trust.warnings()
     if note := self.explainer.classifier.head_.score_note: notes.append(note)
     if not self.settings["trained"]: notes.append("Untrained weights: the maps show how embcam works, not what matters.")

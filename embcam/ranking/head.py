@@ -13,7 +13,8 @@ import numpy as np
 from fastcore.basics import patch
 from sklearn.base import BaseEstimator
 
-from .questions import Answers, Kind, answers_of, class_margins, class_scores, kinds_of, mean_slopes, pipeline_steps, score_note
+from .questions import Answers, Kind, answers_of, class_margins, class_scores, closed_slopes, kinds_of, mean_slopes
+from .questions import pipeline_steps, score_note
 
 # %% ../../nbs/3_ranking/01_head.ipynb #36d43445
 def _coefficients(estimator: BaseEstimator, d: int) -> tuple[np.ndarray, np.ndarray]:
@@ -253,13 +254,24 @@ class Question:
     def __repr__(self): return f"Question: {self.name} ({self.unit}, {self.kind})"
 
 # %% ../../nbs/3_ranking/01_head.ipynb #d1080625
+@lru_cache(8)
+def _same_slopes(head: Head) -> np.ndarray:
+    "Slopes of affine answers, which are the same everywhere, (M, K)."
+    mean = head.training.mean(0)
+    return mean_slopes(head.answers.margins, mean, mean, head.training.std(0), 1)
+
+
 @lru_cache(32)
 def _slopes(head: Head, values: bytes) -> np.ndarray:
     "See `Head.slopes`."
-    training = head.training
     if head.linear is not None: return head.linear[0] - head.linear[0].mean(0)
+    x, ask, training = np.frombuffer(values), head.answers.margins, head.training
+    nodes = max(kind.nodes for kind in head.kinds)
+    if not nodes: return np.full((len(head.kinds), len(x)), np.nan)
     with np.errstate(all="ignore"):
-        return mean_slopes(head.answers.margins, training.mean(0), np.frombuffer(values), training.std(0), head.kinds)
+        if all(kind.name == "affine" for kind in head.kinds): slopes = _same_slopes(head)
+        else: slopes = mean_slopes(ask, training.mean(0), x, training.std(0), nodes)
+        return closed_slopes(slopes, ask, training.mean(0), x, head.kinds)
 
 
 @patch

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['UNLIKE', 'KINDS', 'pipeline_steps', 'seeded', 'class_margins', 'score_kind', 'score_note', 'class_scores',
-           'NoQuestion', 'Answers', 'check_asked', 'answers_of', 'Kind', 'kinds_of', 'mean_slopes']
+           'NoQuestion', 'Answers', 'check_asked', 'answers_of', 'Kind', 'kinds_of', 'mean_slopes', 'closed_slopes']
 
 # %% ../../nbs/3_ranking/00_questions.ipynb #6a2e3451
 from collections.abc import Callable
@@ -154,14 +154,16 @@ def _numbers(estimator: BaseEstimator, values: np.ndarray, names: list | None) -
 
 
 def _unlike(estimator: BaseEstimator, values: np.ndarray, names: list | None) -> Answers | None:
-    "How unlike the training images: by `score_samples`, a Mahalanobis distance or the error of a reconstruction."
+    "How unlike the training images: by a Mahalanobis distance, `score_samples` or the error of a reconstruction."
     last = pipeline_steps(estimator)[1]
-    def distance(values): return last.mahalanobis(_before(estimator, values))
+    def distance(values):  # as `mahalanobis` does it, by matrices
+        away = _before(estimator, values) - last.location_
+        return ((away @ last.get_precision())*away).sum(1)
     def error(values):
         z = _before(estimator, values)
         return ((z - last.inverse_transform(last.transform(z)))**2).sum(1)
-    if hasattr(estimator, "score_samples"): unit, ask = "-score_samples", _column(estimator.score_samples, -1)
-    elif hasattr(last, "mahalanobis"): unit, ask = "squared Mahalanobis distance", _column(distance)
+    if hasattr(last, "mahalanobis"): unit, ask = "squared Mahalanobis distance", _column(distance)
+    elif hasattr(estimator, "score_samples"): unit, ask = "-score_samples", _column(estimator.score_samples, -1)
     elif hasattr(last, "inverse_transform") and hasattr(last, "transform"): unit, ask = "squared error", _column(error)
     else: return None
     return Answers("unlike", [UNLIKE], unit, ask, ask)
@@ -298,7 +300,7 @@ def kinds_of(
 def _kind(straight: bool, bent: bool, missed: dict) -> Kind:
     "The kind of one answer, from its differences and from what integrals with more and more nodes miss."
     if (straight or bent) and missed[1] < _EXACT: return Kind("affine" if straight else "quadratic", 1)
-    enough = [n for n in _NODES if missed[n] < 1e-4] or [n for n in _NODES[-1:] if missed[n] < _NEARLY]
+    enough = [n for n in _NODES if missed[n] < 1e-3] or [n for n in _NODES[-1:] if missed[n] < _NEARLY]
     return Kind("smooth", max(2, enough[0])) if enough else Kind("steps", 0)
 
 # %% ../../nbs/3_ranking/00_questions.ipynb #878836d2
@@ -307,26 +309,33 @@ def mean_slopes(
     origin: np.ndarray,  # What stands for nothing, (K,): the training mean
     x: np.ndarray,  # The image's values, (K,)
     spread: np.ndarray,  # Standard deviation of each training value, (K,)
-    kinds: list[Kind],  # Of the answers, from `kinds_of`
-) -> np.ndarray:  # (M, K); a row times (x - origin) adds up to answer less answer of the origin; NaN where it does not
+    nodes: int,  # At how many places on the way, as `kinds_of` found
+) -> np.ndarray:  # (M, K)
     "The gradient of each answer, averaged over the way from the origin to an image, by differences."
-    nodes = max(kind.nodes for kind in kinds)
-    slopes = np.full((len(kinds), len(x)), np.nan)
-    if nodes:
-        h = np.maximum(spread, .01*spread.max() + 1e-12)*(1 if nodes == 1 else 1e-3)  # of a quadratic, differences of any length are exact
-        places, weights = np.polynomial.legendre.leggauss(nodes)
-        slopes = sum(w/2*_slopes_at(ask, origin + (t + 1)/2*(x - origin), h) for t, w in zip(places, weights))
-    ends = ask(np.stack([origin, x]))
-    gap = ends[1] - ends[0] - slopes @ (x - origin)
-    far = np.array([np.inf if not kind.nodes else _EXACT if kind.nodes == 1 else _NEARLY for kind in kinds])
-    scale = np.abs(ends[1] - ends[0]) + np.abs(slopes) @ np.abs(x - origin)
-    fits = np.abs(gap) <= np.where(np.isinf(far), 0, far)*scale
-    way = x - origin
+    h = np.maximum(spread, .01*spread.max() + 1e-12)
+    if nodes == 1: return _slopes_at(ask, (origin + x)/2, h)  # of a quadratic, differences of any length are exact
+    places, weights = np.polynomial.legendre.leggauss(nodes)
+    return sum(w/2*_slopes_at(ask, origin + (t + 1)/2*(x - origin), 1e-4*h, False) for t, w in zip(places, weights))
+
+
+def _slopes_at(ask: Callable, x: np.ndarray, h: np.ndarray, both: bool = True) -> np.ndarray:
+    "Differences of all answers over ± h in each value, or over + h alone, per unit, (M, K)."
+    up, down = x + np.diag(h), x - np.diag(h) if both else x[None]
+    answers = ask(np.vstack([up, down]))
+    return ((answers[:len(h)] - answers[len(h):])/(h[:, None]*(1 + both))).T
+
+
+def closed_slopes(
+    slopes: np.ndarray,  # From `mean_slopes`, (M, K)
+    ask: Callable,  # Values (n, K) -> answers (n, M)
+    origin: np.ndarray,  # (K,)
+    x: np.ndarray,  # The image's values, (K,)
+    kinds: list[Kind],  # Of the answers
+) -> np.ndarray:  # (M, K); a row times (x - origin) adds up to answer less answer of the origin; NaN where it is far from that
+    "Check the sum, and close the gap that an integral leaves."
+    ends, way = ask(np.stack([origin, x])), x - origin
+    gap = ends[1] - ends[0] - slopes @ way
+    scale = np.abs(ends[1] - ends[0]) + np.abs(slopes) @ np.abs(way)
+    may_miss = np.array([{0: -1, 1: _EXACT}.get(kind.nodes, _NEARLY) for kind in kinds])
     closed = slopes + np.outer(gap, way/max(way @ way, 1e-300))
-    return np.where((fits & (np.isfinite(gap)))[:, None], closed, np.nan)
-
-
-def _slopes_at(ask: Callable, x: np.ndarray, h: np.ndarray) -> np.ndarray:
-    "Differences of all answers over ± h in each value, per unit, (M, K)."
-    answers = ask(np.vstack([x + np.diag(h), x - np.diag(h)]))
-    return ((answers[:len(h)] - answers[len(h):])/(2*h[:, None])).T
+    return np.where((np.abs(gap) <= may_miss*scale)[:, None], closed, np.nan)
