@@ -75,7 +75,7 @@ def demo_figures(
         rows += [f"true: {c}\n{selves[-1].summary}\nagainst itself", f"true: {c}\n{selves[-1].summary}\n|e|²"]
     figures = dict(figure3=test.show(n=5), figure4=explanation_grid(selves, rows), figure5=strategy_grid(paper, one_each))
     for name, some in dict(paper=[paper(image) for image in picked.images], default=exs).items():
-        words = [f"true: {label}\n{ex.summary}\n{ex.target_name}, {ex.method}" for label, ex in zip(picked.labels, some)]
+        words = [f"true: {label}\n{ex.summary}\n{ex.target_name}" for label, ex in zip(picked.labels, some)]
         figures[f"beside_{name}"] = explanation_grid(some, words, picked.masks)
     return figures
 
