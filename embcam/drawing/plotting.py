@@ -247,7 +247,7 @@ def explanation_figure(
     *,
     summary: str,  # Above the image, such as "open (72%)"
     evidence: Mapping[str, float] | None = None,  # {name: share of the relevance that speaks for the target}, written above each map
-    why: Mapping[str, str | None] | None = None,  # {name: why its map is empty, or None}; the first is used for `signed` too
+    why: Mapping[str, str | None] | None = None,  # {name: why its map is empty, or None}; that of the first is written
     signed: np.ndarray | None = None,  # Map in [-1, 1]: what speaks for less what speaks against
     ranking: Mapping | None = None,  # Arguments of `ranking_bars` (names, weights, absent, xlabel), and title
     notes: Sequence[str] = (),  # Sentences below
@@ -265,8 +265,8 @@ def explanation_figure(
     axes["image"].set_title(textwrap.fill(summary, 30), fontsize=10)
     for name, ax in zip(maps, (axes["first"], *axes["layers"])):
         words = f"{short_layer_name(name)}\nevidence {evidence[name]:.2f}" if name in evidence else short_layer_name(name)
-        share = evidence.get(name, 1)
-        show_map(image, maps[name], ax, words, why=why.get(name) or "", mask=mask, evidence=share)
+        reason = why.get(name) if name == first else None  # a small one has no room for it
+        show_map(image, maps[name], ax, words, why=reason or "", mask=mask, evidence=evidence.get(name, 1))
     color_bar(figure, "inferno", None, [axes["first"]], label)
     if signed is not None:
         show_map(image, signed, axes["signed"], f"{first}\nfor and against", why=why.get(first) or "", mask=mask, signed=True)
