@@ -180,6 +180,21 @@ def _explain_cells(
     return _quiet(Explanation(name, trace.image, e, predicted, ranking, ranking.features[:explainer.kept_of(len(ranking), ranking.name)],
                               target, _cells_in_words(question, target), maps, "cells", _settings(explainer, ranking), explainer))
 
+# %% ../../nbs/5_explanation/04_making.ipynb #57363847
+@patch
+def alike(
+    self: Explainer,
+    image,  # Path, array or PIL image
+    other,  # Likewise
+    names: Sequence[str] | None = None,  # What to call the two; default their file names
+) -> list[Explanation]:  # Of the one by the other, and the other way round
+    "What makes two images alike, explained on both (`Head.like`)."
+    names = names or [image_names(one)[0] for one in (image, other)]
+    traces = [self.classifier.backbone.trace(one) for one in (image, other)]
+    head = self.classifier.head_
+    asked = [head.like(trace.embedding, name) for trace, name in zip(reversed(traces), reversed(names))]
+    return [self.explain_trace(trace, self.rank(trace.embedding, question), name) for trace, question, name in zip(traces, asked, names)]
+
 # %% ../../nbs/5_explanation/04_making.ipynb #22ab54f2
 def _levels(
     maps: Sequence[LayerMaps],  # Of reference images

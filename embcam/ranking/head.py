@@ -316,15 +316,11 @@ def like(
     embedding: np.ndarray,  # Of the other image, (D,)
     name: str = "the other image",  # What to call it
 ) -> Question:
-    "How like another image: the squared distance to it, with a minus."
-    steps = pipeline_steps(self.estimator)[0] if hasattr(self.estimator, "kneighbors") or self.answers.frozen else []
-    scale = 1 if steps else np.where(self.training.std(0) > 0, self.training.std(0), 1)
-
-    def place(values):
-        for step in steps: values = step.transform(values)
-        return np.asarray(values, float)/scale
-    other = place(self.values(embedding))
-    def ask(values): return -((place(values) - other)**2).sum(1, keepdims=True)
+    "How like another image: the mean product of their features, each counted from the training mean in standard deviations."
+    mean, std = self.training.mean(0), self.training.std(0)
+    scale = np.where(std > 0, std, 1)
+    other = (self.values(embedding)[0] - mean)/scale
+    def ask(values): return ((values - mean)/scale @ other/len(other))[:, None]
     label = f"like {name}"
-    given = Answers("alike", [label], "-squared distance", ask, ask)
+    given = Answers("alike", [label], "similarity", ask, ask)
     return Question(replace(self, given=given), label, embedding=np.asarray(embedding))

@@ -122,7 +122,8 @@ def _labels(estimator: BaseEstimator, values: np.ndarray, names: list | None) ->
 
 def _classes(estimator: BaseEstimator, values: np.ndarray, names: list | None) -> Answers | None:
     "The questions of a classifier; None if it is none."
-    if not hasattr(estimator, "classes_"): return None
+    says = any(hasattr(estimator, method) for method in ("predict", "predict_proba", "decision_function"))
+    if not (says and hasattr(estimator, "classes_")): return None
     last = pipeline_steps(estimator)[1]
     if any(is_other(last) for is_other in (is_regressor, is_outlier_detector, is_clusterer)): return None
     several = any(map(np.ndim, estimator.classes_)) or (hasattr(estimator, "predict") and np.ndim(estimator.predict(values[:1])) == 2)
@@ -224,7 +225,8 @@ def _checked(found: Answers, values: np.ndarray, name: str) -> Answers:
     if found.task == "classes": return found
     try: first, again = found.scores(values), found.scores(values[::-1])[::-1]
     except (ValueError, TypeError, AttributeError, NotImplementedError) as error:
-        raise NoQuestion(f"{name} cannot be asked about its own training images ({error}).") from error
+        why = str(error).split(". ")[0].rstrip(".")
+        raise NoQuestion(f"{name} cannot be asked about its own training images ({why}).") from error
     if not np.isfinite(first).all(): raise NoQuestion(f"{name} gives training images the answer {first[~np.isfinite(first)][0]}.")
     rounding = 1e-12*max(np.abs(first).max(), np.square(values).mean() if found.unit == "squared error" else 0)
     if np.ptp(first, axis=0).max() <= rounding: raise NoQuestion(f"{name} gives every training image the same answer.")
