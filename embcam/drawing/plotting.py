@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MASK_COLOR', 'FAINT', 'overlay', 'mask_outline', 'annotate', 'show_map', 'color_bar', 'short_layer_name',
-           'ranking_bars', 'MapRow', 'map_rows', 'explanation_figure']
+           'ranking_bars', 'MapRow', 'map_rows', 'explanation_figure', 'predicted_figure']
 
 # %% ../../nbs/2_drawing/01_plotting.ipynb #f8ff027f
 import textwrap
@@ -298,3 +298,23 @@ def _draw_ranking(ax: Axes, title: str = "", **ranking) -> None:
     "The ranking's bars in small print."
     ranking_bars(**ranking, ax=ax).set_title(title, fontsize=9)
     ax.tick_params(labelsize=7)
+
+# %% ../../nbs/2_drawing/01_plotting.ipynb #995d8c4b
+def predicted_figure(
+    true: np.ndarray,  # (n,) or (n, M)
+    predicted: np.ndarray,  # The same shape
+    names: Sequence[str],  # Of the outputs, (M,)
+    captions: Sequence[str] = (),  # Below each name
+) -> Figure:
+    "A point for each image, predicted over true, a panel for each output."
+    true, predicted = (np.asarray(values, float).reshape(len(values), -1) for values in (true, predicted))
+    figure = new_figure(figsize=(2.8*len(names) + .4, 3))
+    for k, ax in enumerate(figure.subplots(1, len(names), squeeze=False)[0]):
+        ends = [min(true[:, k].min(), predicted[:, k].min()), max(true[:, k].max(), predicted[:, k].max())]
+        ax.plot(ends, ends, color="0.6", lw=.8)
+        ax.scatter(true[:, k], predicted[:, k], s=9, alpha=.6, edgecolors="none")
+        ax.set_title("\n".join([str(names[k]), *captions[k:k + 1]]), fontsize=9)
+        ax.set(xlabel="true", ylabel="predicted")
+        ax.tick_params(labelsize=7)
+        ax.spines[["top", "right"]].set_visible(False)
+    return figure

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['is_left_out', 'composed', 'is_text', 'image_files', 'subfolders', 'class_folders', 'mask_beside', 'holds_masks',
-           'image_groups', 'load_folder', 'list_images']
+           'image_groups', 'load_folder', 'Targets', 'load_targets', 'list_images']
 
 # %% ../../nbs/1_images/04_folders.ipynb #bfc1381f
 import csv
@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from ..files import MARK
@@ -306,17 +307,22 @@ def _groups_by_level(level: int, names: list[str], places: list[Path]) -> list[s
     return [place.parts[level - 1] for place in places]
 
 # %% ../../nbs/1_images/04_folders.ipynb #da2e0175
-def _groups_by_table(
-    file: Path,  # CSV
-    names: list[str],  # Of the images, below the folder
-) -> list[str]:
-    "The column `group` of a table, by its column `image`; ValueError that names the first image that is unknown, double or missing."
+def _table_rows(file: Path) -> list[dict]:
+    "The rows of a CSV file; ValueError where it cannot be read."
     try: text = file.read_text(encoding="utf-8-sig")
     except OSError as error: raise ValueError(f"{file} cannot be read ({error.strerror}): check the name.") from None
     except UnicodeDecodeError: raise ValueError(f"{file} is no UTF-8: save it as CSV UTF-8.") from None
     head = text.partition("\n")[0]
     delimiter = ";" if head.count(";") > head.count(",") else ","  # as spreadsheets write where the comma is decimal
-    rows = list(csv.DictReader(io.StringIO(text), delimiter=delimiter))
+    return list(csv.DictReader(io.StringIO(text), delimiter=delimiter))
+
+
+def _groups_by_table(
+    file: Path,  # CSV
+    names: list[str],  # Of the images, below the folder
+) -> list[str]:
+    "The column `group` of a table, by its column `image`; ValueError that names the first image that is unknown, double or missing."
+    rows = _table_rows(file)
     if rows and not {"image", "group"} <= set(rows[0]):
         raise ValueError(f"{file} needs the columns image and group, and has {', '.join(map(str, rows[0]))}.")
     known, groups = set(names), {}
@@ -371,6 +377,74 @@ def load_folder(
     skipped = [(path, reason) for path, reason in zip(images, reasons) if reason]
     return ImageSet(pick(images), pick(labels), pick(masks), pick(names), skipped, ignored, groups=pick(together),
                     parts=None if parts[0] is None else pick(parts), bits=bits or common_bits(pick(needed)))
+
+# %% ../../nbs/1_images/04_folders.ipynb #5880db69
+@dataclass(frozen=True, eq=False)
+class Targets:
+    "What a table says about the images of a folder."
+    images: list  # Paths of the images that have a row, (n,)
+    names: list  # Theirs, below the folder
+    columns: list  # Names of the numbers, or of the one column of words
+    values: np.ndarray  # Numbers (n, M) float64, or classes (n,) of text
+    left_out: int  # Images without a row
+
+    @property
+    def words(self) -> bool:
+        "Whether they are classes."
+        return self.values.ndim == 1
+
+
+def _found_image(file: Path, given: str, known: dict) -> str:
+    "The name of an image of a folder, as a table gives it."
+    name = composed(given.strip().replace("\\", "/").removeprefix("./"))
+    if name in known: return name
+    alike = [one for one in known if Path(one).name == name]
+    if len(alike) == 1: return alike[0]
+    if alike: raise ValueError(f"{file} names {given}, and there are {len(alike)} of this name, such as {alike[0]}: write the folder, too.")
+    raise ValueError(f"{file} names {given or 'nothing'}, and there is no such image in the folder.")
+
+
+def _number_or_word(text: str | None):
+    "A number, also with a decimal comma; a word; None for an empty cell."
+    text = (text or "").strip()
+    if text.lower() in ("", "nan", "na", "n/a", "none", "null"): return None
+    try: return float(text.replace(",", ".") if text.count(",") == 1 else text)
+    except ValueError: return text
+
+# %% ../../nbs/1_images/04_folders.ipynb #09510ae7
+def _column_values(file: Path, column: str, names: list, cells: list) -> list:
+    "The cells of a column, all numbers or all words; ValueError that names the image."
+    values = [_number_or_word(cell) for cell in cells]
+    for name, value in zip(names, values):
+        if value is None: raise ValueError(f"{file} has no {column} for {name}: write it, or leave the row out.")
+        if isinstance(value, float) and not np.isfinite(value): raise ValueError(f"{file} has the {column} {value} for {name}.")
+    words = [(name, value) for name, value in zip(names, values) if isinstance(value, str)]
+    if words and len(words) < len(values):
+        raise ValueError(f"{file} has words among the numbers of {column}, such as {words[0][1]!r} for {words[0][0]}.")
+    return values
+
+
+def load_targets(
+    folder: str | Path,  # Images, in subfolders or not
+    table: str | Path,  # CSV: a column `image` (or the first one) of file names, and one for each number, or one of words
+) -> Targets:
+    "Read what a table says about the images of a folder; ValueError for what does not fit, with its row."
+    file, folder = Path(table), Path(folder)
+    if not folder.is_dir(): raise ImageError(f"{folder} does not exist." if not folder.exists() else f"{folder} is no folder.")
+    known = {composed(path.relative_to(folder).as_posix()): path for path in image_files(folder)[0]}
+    rows = _table_rows(file)
+    if not rows: raise ValueError(f"{file} has no rows.")
+    head = [name for name in rows[0] if name]
+    by = "image" if "image" in head else head[0]
+    columns = [name for name in head if name != by]
+    if not columns: raise ValueError(f"{file} has one column, {by}: add a column with a number, or a word, for each image.")
+    names = [_found_image(file, row[by] or "", known) for row in rows]
+    if twice := [name for name, n in Counter(names).items() if n > 1]: raise ValueError(f"{file} names {twice[0]} twice.")
+    found = {column: _column_values(file, column, names, [row[column] for row in rows]) for column in columns}
+    words = [column for column, values in found.items() if isinstance(values[0], str)]
+    if words and len(columns) > 1: raise ValueError(f"{file} has words in {words[0]} beside other columns: keep the numbers, or the words.")
+    values = np.array(found[words[0]]) if words else np.array(list(found.values()), float).T
+    return Targets([known[name] for name in names], names, columns, values, len(known) - len(names))
 
 # %% ../../nbs/1_images/04_folders.ipynb #4a704a32
 def _known_classes(root: Path) -> tuple[dict, set]:

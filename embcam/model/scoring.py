@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['auc_roc', 'class_aucs', 'mean_auc', 'wilson_interval', 'log_losses', 'calibration_error', 'calibration_chance',
-           'recall_table', 'good_class', 'ScoreCard', 'score_card', 'weakness']
+           'recall_table', 'good_class', 'ScoreCard', 'score_card', 'weakness', 'number_scores']
 
 # %% ../../nbs/4_model/03_scoring.ipynb #93350e07
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
+from scipy.stats import rankdata, spearmanr
 
 # %% ../../nbs/4_model/03_scoring.ipynb #f3f1c2c8
 def _areas(
@@ -210,3 +210,29 @@ def _card_lines(card: ScoreCard) -> list[str]:
     lines.append(f"calibration error: {card.error:.3f}; a perfectly calibrated model shows {card.chance:.3f} on {card.n} images")
     weak = weakness(card)
     return [*lines, weak] if weak else lines
+
+# %% ../../nbs/4_model/03_scoring.ipynb #4242ead4
+def _number_scores(true: np.ndarray, predicted: np.ndarray) -> tuple[float, float, float]:
+    "MAE, Spearman's correlation and R2; NaN where one is constant."
+    spread = ((true - true.mean())**2).sum()
+    constant = np.ptp(true) == 0 or np.ptp(predicted) == 0
+    rho = np.nan if constant else spearmanr(true, predicted).statistic
+    return np.abs(true - predicted).mean(), rho, 1 - ((true - predicted)**2).sum()/spread if spread else np.nan
+
+
+def number_scores(
+    true: np.ndarray,  # (n,) or (n, M)
+    predicted: np.ndarray,  # The same shape
+    names: list,  # Of the outputs, (M,)
+    seed: int = 0,  # Of the samples of the intervals
+    samples: int = 1000,
+) -> pd.DataFrame:  # A row for each output: MAE, Spearman and R2, each with the ends of its 95 % interval
+    "How well numbers are predicted."
+    true, predicted = (np.asarray(values, float).reshape(len(values), -1) for values in (true, predicted))
+    drawn = np.random.default_rng(seed).integers(0, len(true), (samples, len(true)))
+    rows = {}
+    for name, t, p in zip(names, true.T, predicted.T):
+        ends = np.nanquantile([_number_scores(t[some], p[some]) for some in drawn], [.025, .975], axis=0)
+        row = zip(("MAE", "Spearman", "R2"), _number_scores(t, p), ends.T)
+        rows[name] = {key: value for of, mean, (low, high) in row for key, value in ((of, mean), (f"{of} low", low), (f"{of} high", high))}
+    return pd.DataFrame(rows).T
