@@ -98,7 +98,7 @@ def test_own_metrics_and_several_layers(clf, explain, test):
     both = compare({"embcam": explain, "mean activation": Baseline(clf, "mean activation")}, some,
                    {"brightness": brightness_there, "deletion": partial(deletion, steps=3), "auc": pixel_auc}, layers=(layer, "combined"),
                    progress=False)
-    assert list(both.wide("deletion")) == [f"embcam, {layer}", "embcam", f"mean activation, {layer}", "mean activation"]
+    assert list(both.wide("deletion")) == ["embcam", f"embcam, {layer}", "mean activation", f"mean activation, {layer}"]
     assert (len(both.wide("deletion")), len(both.wide("auc")), both.left_out) == (3, 2, [test.names[good]])
 
 
