@@ -24,8 +24,9 @@ from . import __version__
 if TYPE_CHECKING:  # these import torch, for which `embcam --help` does not wait
     from embcam.explanation import Explainer
     from embcam.images import ImageSet
+    from embcam.images.folders import Targets
     from embcam.judging import Comparison
-    from embcam.model import EmbeddingClassifier
+    from embcam.model import EmbeddingClassifier, EmbeddingModel
     from embcam.network import Backbone
     from embcam.scale import Ledger
 
@@ -104,9 +105,12 @@ _DEMO = [
     _flag("--n", _whole(1), "number of logos", default=480)]
 _FIT = [
     _SEED, _SKIP, _WEIGHTS,
-    _flag("folder", _path, "one folder of images per class", metavar="FOLDER"),
+    _flag("folder", _path, "one folder of images per class; with --target images, in subfolders or not", metavar="FOLDER"),
+    _flag("--target", _path, "a table with a column of file names, and one for each number to be predicted, or one of words: classes",
+          metavar="CSV"),
     _flag("--out", _path, "folder to make", required=True, metavar="MODEL"),
-    _flag("--head", _word, "ridge, logistic, lda, svm, forest, auto: the best of them, or linear: without the forest", default="auto"),
+    _flag("--head", _word, "ridge, logistic, lda, svm, forest, auto: the best of them, or linear: without the forest; "
+                           "for numbers ridge, svm or auto", default="auto"),
     _flag("--n-features", _feature_number, "'sqrt', 'all', a count or a share (default: as the head is made for)"),
     _GROUPS,
     _flag("--cache", _path, "keep embeddings here, so that a second fit is instant", metavar="DIR"),
@@ -122,6 +126,9 @@ _EXPLAIN = [
     _flag("--samples", _whole(1), "samples of LIME and other sampling rankings (default: their own)"),
     _flag("--label", _word, "the class to explain (default: the predicted one)", metavar="CLASS"),
     _flag("--versus", _word, "why the one and not this one (default: all others)", metavar="CLASS"),
+    _flag("--question", _word, "what to explain, by its name: a class, a number, 'cluster 3 rather than cluster 5' (default: predicted)",
+          metavar="NAME"),
+    _flag("--like", _path, "another image: what makes the two alike, drawn on both", metavar="OTHER"),
     _flag("--coco", _path, "also write the boxes of the maps as COCO annotations (JSON)", metavar="FILE"),
     _flag("--only-wrong", bool, "only images whose prediction differs from their class folder"),
     _flag("--paper", bool, "the paper's setting: LIME, TZZ, top 13, Grad-CAM of a cosine"),
@@ -391,15 +398,19 @@ def _print_outlook(classifier: "EmbeddingClassifier", train: "ImageSet") -> None
 
 def _print_next(model: Path, classifier: "EmbeddingClassifier", test: "ImageSet") -> None:
     "Print the command that explains held-out images: the three surest wrong predictions, or right ones where there are fewer."
-    import shlex
-    import subprocess
-
     import numpy as np
     found = classifier.predictions(test)
     surest = np.lexsort(([-one.score for one in found], [one.label == true for one, true in zip(found, test.labels.tolist())]))[:3]
     some = [str(test.images[i]) for i in surest]
+    _print_command("explain", model, *some, "--out", "why")
+
+
+def _print_command(*words) -> None:
+    "Print what to type next."
+    import shlex
+    import subprocess
     quoted = subprocess.list2cmdline if os.name == "nt" else shlex.join
-    print(f"next: {quoted(['embcam', 'explain', str(model), *some, '--out', 'why'])}")
+    print(f"next: {quoted(['embcam', *map(str, words)])}")
 
 # %% ../nbs/cli.ipynb #d3dfa66c
 _MOST = 5000  # images among which near duplicates are looked for unasked
@@ -454,6 +465,39 @@ def _with_twins(images: "ImageSet", backbone: "Backbone") -> "ImageSet":
     return grouped_by_near_duplicates(images, backbone.embed(images))
 
 
+def _read_targets(args: argparse.Namespace) -> "Targets":
+    "What the table `args.target` says about the images of the folder; those that cannot be read are an error, or left out."
+    from dataclasses import replace
+
+    import numpy as np
+
+    from embcam.images.folders import load_targets
+    targets = load_targets(args.folder, args.target)
+    if targets.left_out: print(f"left out: {targets.left_out} images, which {args.target} does not name")
+    good = _readable_images(dict(zip(targets.names, targets.images)), args.skip_broken, args.bits)
+    kept = np.array([name in good for name in targets.names])
+    return replace(targets, images=list(good.values()), names=list(good), values=targets.values[kept])
+
+
+def _groups_of(args: argparse.Namespace, targets: "Targets") -> list | None:
+    "A group for each image of a table, if groups are asked for."
+    from embcam.images.folders import image_groups
+    if args.groups == "twins": raise ValueError("--groups twins looks for near duplicates of classes: name groups beside --target.")
+    return image_groups(args.groups, targets.names, [Path(name) for name in targets.names])
+
+
+def _images_to_fit(args: argparse.Namespace, targets: "Targets | None") -> "ImageSet":
+    "The images of class folders, or those that a table gives a class; ValueError for one class alone."
+    from embcam.images import ImageSet
+    if targets is not None:
+        images = ImageSet(targets.images, targets.values, names=targets.names, bits=args.bits, groups=_groups_of(args, targets))
+    else: images = _load_images(args.folder, args.skip_broken, args.bits, None if args.groups == "twins" else args.groups)
+    if len(images.classes) < 2:
+        where = args.folder if targets is None else args.target
+        raise ValueError(f"{where} holds one class, '{images.classes[0]}': a classifier needs two or more folders of images.")
+    return images
+
+
 @_command
 def fit(args: argparse.Namespace) -> None:
     "embcam fit"
@@ -461,11 +505,10 @@ def fit(args: argparse.Namespace) -> None:
     from embcam.images.sets import groups_line
     from embcam.model import HEADS
     from embcam.ranking.selection import feature_count
+    targets = _read_targets(args) if args.target else None
+    if targets is not None and not targets.words: return _fit_numbers(args, targets)
     if args.head not in ("auto", "linear", *HEADS): raise ValueError(f"--head {args.head}: choose auto, linear, {', '.join(HEADS)}.")
-    named = None if args.groups == "twins" else args.groups
-    images = _load_images(args.folder, args.skip_broken, args.bits, named)
-    if len(images.classes) < 2:
-        raise ValueError(f"{args.folder} holds one class, '{images.classes[0]}': a classifier needs two or more folders of images.")
+    images = _images_to_fit(args, targets)
     backbone = _backbone_from_args(args, args.cache or True)
     if args.n_features is not None: feature_count(args.n_features, len(images), backbone.n_features)  # before the long work
     if args.groups == "twins": images = _with_twins(images, backbone)
@@ -481,12 +524,88 @@ def fit(args: argparse.Namespace) -> None:
     print(f"model: {model}")
     _print_next(model, classifier, test)
 
+# %% ../nbs/cli.ipynb #5d337d92
+def _parts_of(n: int, groups: list | None, seed: int) -> tuple:
+    "Positions of a training part and of a held-out quarter, groups on one side; ValueError for too few images."
+    import numpy as np
+    from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit
+    units = n if groups is None else len(set(groups))
+    if units < 8: raise ValueError(f"{units} {'images' if groups is None else 'groups'} with numbers are too few: eight are needed.")
+    split = (ShuffleSplit if groups is None else GroupShuffleSplit)(1, test_size=.25, random_state=seed)
+    train, test = next(split.split(np.zeros(n), groups=groups))
+    return np.sort(train), np.sort(test)
+
+
+def _choose_numbers(args: argparse.Namespace, E, numbers, groups):
+    "The regression that suits; what was tried is printed."
+    from embcam.model.head_choice import choose_regression
+    if args.head not in ("auto", "ridge", "svm"): raise ValueError(f"--head {args.head}: for numbers choose auto, ridge or svm.")
+    estimator, table = choose_regression(E, numbers, ("ridge", "svm") if args.head == "auto" else (args.head,), groups, args.seed)
+    print("cross-validation on the training part:")
+    print(table.to_string(float_format="{:.3f}".format))
+    return estimator
+
+
+def _write_held_out(model: Path, targets: "Targets", test, predicted, told) -> None:
+    "The held-out predictions as a table and as a picture, beside the model."
+    import pandas as pd
+
+    from embcam.drawing.plotting import predicted_figure
+    from embcam.files import write_csv
+    true = targets.values[test]
+    rows = {"image": [targets.names[i] for i in test]}
+    for k, name in enumerate(targets.columns): rows |= {f"{name}, true": true[:, k], f"{name}, predicted": predicted[:, k]}
+    write_csv(pd.DataFrame(rows).round(6), model/"held_out.csv")
+    captions = [f"MAE {row.MAE:.3g}, Spearman {row.Spearman:.2f}" for row in told.itertuples()]
+    predicted_figure(true, predicted, targets.columns, captions).savefig(model/"predicted.png", dpi=120)
+
+
+def _fit_numbers(args: argparse.Namespace, targets: "Targets") -> None:
+    "A regression of the numbers in a table."
+    import numpy as np
+    import pandas as pd
+
+    from embcam.model import EmbeddingModel
+    from embcam.model.estimators import numbers_of
+    from embcam.model.scoring import number_scores
+    numbers, _ = numbers_of(targets.images, pd.DataFrame(targets.values, columns=targets.columns), targets.images)
+    groups = _groups_of(args, targets)
+    train, test = _parts_of(len(targets.images), groups, args.seed)
+    backbone = _backbone_from_args(args, args.cache or True).reading(targets.images)
+    E = backbone.embed(targets.images)
+    known = None if groups is None else np.unique(groups, return_inverse=True)[1][train]
+    estimator = _choose_numbers(args, E[train], numbers[train], known)
+    model = EmbeddingModel(backbone, estimator, args.n_features or "all", args.seed, progress=False)
+    model.fit([targets.images[i] for i in train], pd.DataFrame(targets.values[train], columns=targets.columns))
+    folder = model.save(args.out, overwrite=args.force)
+    predicted = np.reshape(model.predict(E[test]), (len(test), -1))
+    told = number_scores(targets.values[test], predicted, targets.columns, args.seed)
+    _write_held_out(folder, targets, test, predicted, told)
+    print(backbone, f"N = {len(train)} training images, K = {len(model.selected_)} features, {len(test)} held out", sep="\n")
+    for name, row in told.iterrows():
+        scores = [f"{of} {row[of]:.3g} ({row[f'{of} low']:.3g} to {row[f'{of} high']:.3g})" for of in ("MAE", "Spearman", "R2")]
+        print(f"{name}: {', '.join(scores)}")
+        if not row["R2 low"] > 0: print(f"This model is weak: of {name} it may know no more than the mean.")
+    print(f"model: {folder}, with held_out.csv and predicted.png")
+    _print_command("explain", folder, *[targets.images[i] for i in test[np.argsort(-predicted[:, 0])[:3]]], "--out", "why")
+
 # %% ../nbs/cli.ipynb #8ec03721
-def _load_model(args: argparse.Namespace) -> "EmbeddingClassifier":
-    "The classifier in the folder `args.model`, which may hold types that `args.trust` names."
-    from embcam.model import EmbeddingClassifier
+def _load_model(args: argparse.Namespace) -> "EmbeddingModel":
+    "The model in the folder `args.model`, which may hold types that `args.trust` names."
+    from embcam.model import EmbeddingModel
     _check_model(args.model)
-    return EmbeddingClassifier.load(args.model, trusted=args.trust or ())
+    return EmbeddingModel.load(args.model, trusted=args.trust or ())
+
+
+def _classes_of(model: "EmbeddingModel") -> list:
+    "The classes of a classifier; none of another model."
+    return model.classes_.tolist() if model.head_.task == "classes" else []
+
+
+def _need_classes(model: "EmbeddingModel", doing: str) -> None:
+    "ValueError for a model that is no classifier."
+    if model.head_.task == "classes": return
+    raise ValueError(f"{doing} needs a classifier, and this model answers another question: {', '.join(map(str, model.head_.classes[:3]))}.")
 
 
 def _check_model(model: str) -> None:
@@ -509,24 +628,31 @@ def _explainer_from_args(
 # %% ../nbs/cli.ipynb #6847f16b
 def _parse_class(
     text: str | None,  # As typed
-    classifier: "EmbeddingClassifier",  # Fitted
-):  # The class of that name, or None
-    "Find a class by its name, whatever its type."
+    classifier: "EmbeddingModel",  # Fitted
+):  # The class of that name, or another question's; or None
+    "Find a class, or another question, by its name, whatever its type."
     if text is None: return None
-    names = {str(c): c for c in classifier.classes_.tolist()}
+    names = {str(c): c for c in classifier.head_.classes}
     if text in names: return names[text]
-    raise ValueError(f"There is no class {text!r}: choose {', '.join(names)}.")
+    kind = "class" if classifier.head_.task == "classes" else "question"
+    raise ValueError(f"There is no {kind} {text!r}: choose {', '.join(names)}.")
 
 
-def _question(args: argparse.Namespace, classifier: "EmbeddingClassifier") -> dict:
-    "The class to explain and the one that it is compared with, as `Explainer` takes them."
-    return dict(label=_parse_class(args.label, classifier), versus=_parse_class(args.versus, classifier))
+def _question(args: argparse.Namespace, classifier: "EmbeddingModel") -> dict:
+    "What to explain, and what it is compared with, as `Explainer` takes them."
+    label, versus = args.label, args.versus
+    if args.question is not None:
+        if label is not None: raise ValueError("--question and --label ask the same: leave one of them out.")
+        label, rather, other = args.question.partition(" rather than ")
+        versus = other if rather else versus
+        if args.question in map(str, classifier.head_.classes): label, versus = args.question, args.versus
+    return dict(label=_parse_class(label, classifier), versus=_parse_class(versus, classifier))
 
 # %% ../nbs/cli.ipynb #982ec1df
 def _folder_labels(classifier: "EmbeddingClassifier", images: dict, named: Sequence[str]) -> dict:
     "For each image the nearest folder that is named as a class, or None: up to the folder that the user named, or a named file's own."
     from embcam.images.folders import composed
-    names = {composed(str(c)): str(c) for c in classifier.classes_.tolist()}
+    names = {composed(str(c)): str(c) for c in _classes_of(classifier)}
     tops = {top if top.is_dir() else top.parent for top in (Path(os.path.abspath(path)) for path in named)}
 
     def label(path):
@@ -539,6 +665,7 @@ def _folder_labels(classifier: "EmbeddingClassifier", images: dict, named: Seque
 
 def _wrong_images(classifier: "EmbeddingClassifier", images: dict, named: Sequence[str]) -> dict:
     "Those whose prediction differs from the class folder that they lie in."
+    _need_classes(classifier, "--only-wrong")
     labels = _folder_labels(classifier, images, named)
     known = {name: path for name, path in images.items() if labels[name] is not None}
     if not known:
@@ -659,7 +786,29 @@ def _explain_to_pages(args: argparse.Namespace, explainer: "Explainer", images: 
         if said: print(said)
         page = index_page(f"{len(entries)} images explained: {explainer.builder.name}, {explainer.method}", entries, f"<p>{said}</p>")
         (out/"index.html").write_text(page, encoding="utf-8")
-    if args.coco: _write_coco(args.coco, places, explainer.classifier.classes_.tolist())
+    if args.coco: _write_coco(args.coco, places, explainer.classifier.head_.classes)
+    print(f"open {args.out}/index.html")
+
+
+def _explain_alike(args: argparse.Namespace, explainer: "Explainer", images: dict) -> None:
+    "What makes each image and another one alike: two pages each, and an index; the nearest training images are printed."
+    from embcam.drawing.pages import index_page
+    from embcam.explanation.saving import index_entry
+    from embcam.files import atomic_folder
+    given = [flag for flag in ("label", "versus", "question", "coco") if getattr(args, flag) is not None]
+    given += [flag for flag in ("only_wrong", "no_pages") if getattr(args, flag)]
+    if given: raise ValueError(f"--{given[0].replace('_', '-')} has no meaning beside --like: two images are compared.")
+    other = _find_images([args.like])
+    if len(other) > 1: raise ValueError(f"--like {args.like} is {len(other)} images: name one.")
+    entries, (name, path) = [], next(iter(other.items()))
+    for own, source in zip(_own_folders(images), images.values()):
+        near = ", ".join(f"{one} ({distance:.2f})" for one, distance in explainer.classifier.nearest([source])[0])
+        print(f"{own}: nearest training images (distance in standard deviations): {near}")
+    with atomic_folder(args.out, args.force, "explanations") as out:
+        for own, source in zip(_own_folders(images), images.values()):
+            for ex in explainer.alike(source, path, [own, f"{name}, like {own}"]): entries.append(index_entry(ex, ex.save(out)))
+        page = index_page(f"What makes images like {name}", entries)
+        (out/"index.html").write_text(page, encoding="utf-8")
     print(f"open {args.out}/index.html")
 
 
@@ -682,6 +831,7 @@ def explain(args: argparse.Namespace) -> None:
     _check_coco(args)
     images, classifier = _find_images(args.images), _load_model(args)
     explainer, question = _explainer_from_args(args, classifier), _question(args, classifier)
+    if args.like is not None: return _explain_alike(args, explainer, images)
     if args.only_wrong or not args.no_pages: images = _readable_images(images, args.skip_broken, classifier.backbone.bits)
     if args.only_wrong: images = _wrong_images(classifier, images, args.images)
     write = _explain_to_table if args.no_pages else _explain_to_pages
@@ -701,6 +851,21 @@ def _check_table(out: Path, force: bool) -> None:
         raise FileExistsError(f"{out} exists: choose another name" + ("." if out.is_dir() else ", or pass --force."))
 
 
+def _answer_table(model: "EmbeddingModel", names: list, E):
+    "A row for each image: what is predicted, and the answer to each question; whether it is unusual, where that is asked."
+    import numpy as np
+    import pandas as pd
+    head, answers = model.head_, model.scores(E)
+    columns = {str(name): answers[:, k] for k, name in enumerate(head.classes)}
+    if head.task == "unlike":
+        limit = model.threshold()
+        first = np.where(answers[:, 0] > limit, "unusual", "usual")
+        columns["threshold"] = np.full(len(names), limit)
+    elif head.task == "values": first = answers[:, 0]
+    else: first = np.array(head.predict(E))
+    return pd.DataFrame(dict(image=names, prediction=first) | columns)
+
+
 @_command
 def predict(args: argparse.Namespace) -> None:
     "embcam predict"
@@ -711,13 +876,17 @@ def predict(args: argparse.Namespace) -> None:
     import pandas as pd
     images, classifier = _find_images([args.folder]), _load_model(args)
     images = _readable_images(images, args.skip_broken, classifier.backbone.bits)
-    predictions = classifier.predictions(classifier.embed(list(images.values())))
-    columns = {name: [getattr(p, field) for p in predictions]
-               for name, field in (("prediction", "label"), ("score", "score"), ("margin", "margin"))}
-    table = pd.DataFrame(dict(image=list(images), **columns))
-    for c in classifier.classes_.tolist(): table[f"p({c})"] = [p.scores[c] for p in predictions]
+    E = classifier.embed(list(images.values()))
+    if classifier.head_.task != "classes": table = _answer_table(classifier, list(images), E)
+    else:
+        predictions = classifier.predictions(E)
+        columns = {name: [getattr(p, field) for p in predictions]
+                   for name, field in (("prediction", "label"), ("score", "score"), ("margin", "margin"))}
+        table = pd.DataFrame(dict(image=list(images), **columns))
+        for c in classifier.classes_.tolist(): table[f"p({c})"] = [p.scores[c] for p in predictions]
     with atomic_file(out) as part: write_csv(table.round(4), part)
-    print(table["prediction"].value_counts().to_string(), f"\n{out}")
+    found = table["prediction"]
+    print((found.describe() if found.dtype.kind == "f" else found.value_counts()).to_string(), f"\n{out}")
 
 # %% ../nbs/cli.ipynb #6ad12391
 @_command
@@ -831,7 +1000,9 @@ def evaluate(args: argparse.Namespace) -> None:
     from embcam.files import alone_in, atomic_folder, begin_folder
     from embcam.judging.comparison import as_metrics
     if args.metrics: as_metrics(args.metrics)  # before the long work
-    images, classifier = _load_images(args.folder, args.skip_broken), _load_model(args)
+    classifier = _load_model(args)
+    _need_classes(classifier, "embcam evaluate")
+    images = _load_images(args.folder, args.skip_broken)
     images = _held_out(classifier, images, args.all)
     some, metrics = _choose_images(images, args.n, args.seed, args.metrics)
     rows = _rows(classifier, args.seed, args.costly)
@@ -856,8 +1027,10 @@ def audit(args: argparse.Namespace) -> None:
         raise FileExistsError(f"{args.out} holds an audit: choose another name, or pass --force.")
     _check_output(args.out, True, "audit", args.model, args.folder)  # one that is begun goes on
     from embcam.auditing import audit as audit_images
+    model = _load_model(args)
+    _need_classes(model, "embcam audit")
     images = _load_images(args.folder, args.skip_broken, groups=None if args.groups == "twins" else args.groups)
-    found = audit_images(_load_model(args), images, args.out, args.seed)
+    found = audit_images(model, images, args.out, args.seed)
     print(found)
     print(f"open {found.save(args.out, True, args.model, args.folder)}/index.html")
 

@@ -348,7 +348,8 @@ def choose_regression(
 ) -> tuple:  # The estimator, not fitted; a table with a row for each that was tried
     "The regression whose left-out predictions are nearest to the numbers, over their spread. ValueError for too few images."
     units = len(E) if groups is None else len(np.unique(groups))
-    if units < 5: raise ValueError(f"{units} {'images' if groups is None else 'groups'} with numbers are too few to choose by: five are needed.")
+    kind = "images" if groups is None else "groups"
+    if units < 5: raise ValueError(f"{units} {kind} with numbers are too few to choose by: five are needed.")
     tried = _regressions(numbers, heads)
     if not tried: raise ValueError("Several numbers at once are predicted by 'ridge': choose it, or a table with one column.")
     splits = KFold(folds, shuffle=True, random_state=seed) if groups is None else GroupKFold(min(folds, units))

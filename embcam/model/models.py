@@ -13,6 +13,7 @@ import numpy as np
 from fastcore.basics import patch
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.model_selection import KFold
+from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
@@ -228,6 +229,22 @@ def knows(
     if self.hashes_ is None: return _known_by_name(images, set(self.names_ or []))
     seen = set(map(bytes, self.hashes_))
     return np.array([bytes(one) in seen for one in _pixel_hashes(images, self.backbone.bits)], bool)
+
+# %% ../../nbs/4_model/07_models.ipynb #1b78972b
+@patch
+def nearest(
+    self: EmbeddingModel,
+    X,  # Images or embeddings
+    k: int = 5,  # How many training images
+) -> list[list[tuple[str, float]]]:  # For each image names and distances, the nearest first
+    "The training images that are most like each image."
+    head = fitted_head(self)
+    spread = head.training.std(0)
+    scale = np.where(spread > 0, spread, 1)*np.sqrt(len(spread))
+    search = NearestNeighbors(n_neighbors=min(k, len(head.training))).fit(head.training/scale)
+    names = self.names_ or [f"training image {i}" for i in range(len(head.training))]
+    distances, found = search.kneighbors(head.values(self.embed(X))/scale)
+    return [[(names[i], float(d)) for i, d in zip(*row)] for row in zip(found.tolist(), distances.tolist())]
 
 # %% ../../nbs/4_model/07_models.ipynb #1c5fac7c
 def _class_names(
