@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['relevance_shares', 'hot_places', 'pixel_stack', 'steady_box', 'who_shows', 'contrast', 'Artefact', 'outstanding_box',
-           'overlap', 'find_artefacts', 'blur_out', 'cross_validated_scores', 'measure_artefact']
+           'overlap', 'find_artefacts', 'who_shows_in_box', 'blur_out', 'cross_validated_scores', 'measure_artefact']
 
 # %% ../../nbs/7_auditing/04_artefacts.ipynb #7b051afc
 import warnings
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
-from scipy.ndimage import maximum_filter, uniform_filter
+from scipy.ndimage import binary_dilation, gaussian_filter, maximum_filter, uniform_filter
 from skimage.measure import label as label_regions
 from skimage.measure import regionprops
 from sklearn.base import clone
@@ -181,6 +181,137 @@ def overlap(
     area = sum((c[2] - c[0])*(c[3] - c[1]) for c in (a, b))
     return width*height/(area - width*height)
 
+# %% ../../nbs/7_auditing/04_artefacts.ipynb #8bcd0978
+_PASSED = 4  # standard deviation of the high-pass filter, pixels of the stack
+
+
+def _channels(
+    stack: np.ndarray,  # From `pixel_stack`, some of it
+) -> np.ndarray:  # Grey, red - green and blue - green, (n, h, w, 3) float32
+    "Grey, and two differences of colours."
+    red, green, blue = np.moveaxis(stack.astype(np.float32), -1, 0)
+    return np.stack([(red + green + blue)/3, red - green, blue - green], -1)
+
+
+def _high_passed(channels: np.ndarray) -> np.ndarray:  # (n, h, w, 3) float32
+    "What varies within a few pixels."
+    return channels - gaussian_filter(channels, (0, _PASSED, _PASSED, 0))
+
+# %% ../../nbs/7_auditing/04_artefacts.ipynb #ab3f293a
+@dataclass(frozen=True, eq=False)
+class _Sums:
+    "What means and spreads of the classes are made of, (C, h, w, 3)."
+    plain: np.ndarray  # Of channels
+    passed: np.ndarray  # Of high-passed channels
+    squares: np.ndarray  # Of their squares
+    counts: np.ndarray  # Images of each class, (C,)
+
+
+def _sums(
+    stack: np.ndarray,  # From `pixel_stack`
+    codes: np.ndarray,  # Positions of the classes, (n,)
+) -> _Sums:
+    "Add up the images of each class; 128 at a time are in memory."
+    counts = np.bincount(codes)
+    plain, passed, squares = np.zeros((3, len(counts), *stack.shape[1:]))
+    for start in range(0, len(stack), 128):
+        channels = _channels(stack[start:start + 128])
+        high = _high_passed(channels)
+        for k in np.unique(codes[start:start + 128]):
+            own = codes[start:start + 128] == k
+            plain[k] += channels[own].sum(0)
+            passed[k] += high[own].sum(0)
+            squares[k] += (high[own]**2).sum(0)
+    return _Sums(plain, passed, squares, counts)
+
+# %% ../../nbs/7_auditing/04_artefacts.ipynb #34a0c955
+_NOISE = 4  # variance that every pixel has at least
+_MOST = 200, 400  # images of the class, and of the others, that are counted
+
+
+@dataclass(frozen=True, eq=False)
+class _Difference:
+    "How the images of a class differ from all others, (h, w, 3)."
+    plain: np.ndarray  # In grey levels
+    passed: np.ndarray  # The same, high-passed
+    t: np.ndarray  # That in standard errors
+    variance: np.ndarray  # Of high-passed images, within the class and the others
+    level: np.ndarray  # Mean of the others, high-passed
+
+
+def _difference(sums: _Sums, k: int) -> _Difference:
+    "Class `k` against the others."
+    plain, passed, variances, counts = [], [], [], []
+    for chosen in (np.arange(len(sums.counts)) == k, np.arange(len(sums.counts)) != k):
+        n = sums.counts[chosen].sum()
+        plain.append(sums.plain[chosen].sum(0)/n)
+        passed.append(sums.passed[chosen].sum(0)/n)
+        variances.append(np.maximum(sums.squares[chosen].sum(0)/n - passed[-1]**2, 0) + _NOISE)
+        counts.append(n)
+    n, m = np.minimum(counts, _MOST)
+    t = (passed[0] - passed[1])/np.sqrt(variances[0]/n + variances[1]/m)
+    variance = (n*variances[0] + m*variances[1])/(n + m)
+    return _Difference(plain[0] - plain[1], passed[0] - passed[1], t, variance, passed[1])
+
+# %% ../../nbs/7_auditing/04_artefacts.ipynb #ae503f31
+_CLEAR = 6  # |t| of a pixel that counts
+_SUM = 250  # |t| of a region, added up
+_LARGEST = .25  # of the image: a larger region is a class that looks different
+
+
+def _differing_boxes(
+    difference: _Difference,
+) -> list[tuple]:  # (x0, y0, x1, y1), pixels of the stack, the clearest first
+    "Where the images of a class differ from all others."
+    t = np.abs(difference.t).max(-1)
+    plain = difference.plain - np.median(difference.plain, axis=(0, 1))  # a high-pass filter leaves a halo, which this has not
+    plain = np.abs(plain).max(-1)
+    regions = label_regions(binary_dilation(t > _CLEAR, np.ones((3, 3)), iterations=4))
+    found = []
+    for region in regionprops(regions):
+        here = (regions == region.label) & (t > _CLEAR)
+        clear = here & (plain > .3*plain[here].max())
+        total = t[here].sum()
+        if total < _SUM or clear.sum() < _LEAST or region.area > _LARGEST*t.size: continue
+        ys, xs = np.nonzero(clear)
+        found.append((total, (int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1)))
+    return [box for _, box in sorted(found, reverse=True)]
+
+
+def _way(
+    stack: np.ndarray,  # From `pixel_stack`
+    difference: _Difference,
+    box: tuple,  # (x0, y0, x1, y1), pixels of the stack
+) -> np.ndarray:  # (n,); about 0 for the others and 1 for the class
+    "How far each image goes from the others to the class in a box."
+    x0, y0, x1, y1 = box
+    top, left = max(0, y0 - 3*_PASSED), max(0, x0 - 3*_PASSED)
+    around = stack[:, top:y1 + 3*_PASSED, left:x1 + 3*_PASSED]
+    inside = np.s_[y0:y1, x0:x1]
+    weights = (difference.passed/difference.variance)[inside]
+    way = np.empty(len(stack))
+    for start in range(0, len(stack), 128):
+        here = _high_passed(_channels(around[start:start + 128]))[:, y0 - top:y1 - top, x0 - left:x1 - left]
+        way[start:start + 128] = ((here - difference.level[inside])*weights).sum((1, 2, 3))
+    return way/(difference.passed[inside]*weights).sum()
+
+# %% ../../nbs/7_auditing/04_artefacts.ipynb #36f476fe
+def _is_of_class(shows: np.ndarray, own: np.ndarray) -> bool:
+    "Whether five images of a class show something, three times as often as others."
+    return bool(shows[own].sum() >= _FEWEST and shows[own].mean() >= _OFTEN*shows[~own].mean())
+
+
+def _translucent_of_class(stack: np.ndarray, difference: _Difference, predicted: np.ndarray, label: str | int) -> list[Artefact]:
+    "What images of one class show three times as often as others, whatever shows through."
+    own = predicted == label
+    found = []
+    for pixels in _differing_boxes(difference):
+        shows = _way(stack, difference, pixels) > .5
+        if not _is_of_class(shows, own): continue
+        box = tuple(float(edge)/_SIDE for edge in pixels)
+        found.append(Artefact(label, box, shows, float(shows[own].mean()), float(shows[~own].mean()), contrast(stack, pixels, shows)))
+    return found
+
 # %% ../../nbs/7_auditing/04_artefacts.ipynb #a931e6e7
 def _artefacts_of_class(stack: np.ndarray, shares: np.ndarray, predicted: np.ndarray, label: str | int) -> list[Artefact]:
     "What images of one class show three times as often as others, and what stands out from its rim; each place once."
@@ -197,29 +328,62 @@ def _artefacts_of_class(stack: np.ndarray, shares: np.ndarray, predicted: np.nda
     return found
 
 # %% ../../nbs/7_auditing/04_artefacts.ipynb #baa6adfc
+def _joined(steady: list[Artefact], translucent: list[Artefact]) -> list[Artefact]:
+    "Artefacts of one class from both searches; where both found something, the steady one, unless it is a part of the other."
+    def is_part(a): return any(overlap(a.box, b.box) and _area(b.box) > 2*_area(a.box) for b in translucent)
+    kept = [a for a in steady if not is_part(a)]
+    return kept + [b for b in translucent if not any(overlap(a.box, b.box) for a in kept)]
+
+
+def _area(box: tuple) -> float: return (box[2] - box[0])*(box[3] - box[1])
+
+
 def find_artefacts(
     stack: np.ndarray,  # All images, from `pixel_stack`
     maps: np.ndarray,  # Of the predicted class of each, (n, rows, columns), signed
     predicted: np.ndarray,  # Predicted classes, (n,)
 ) -> list[Artefact]:  # Not measured yet; those shown by most images first
-    "Things that images of one class show at one place and its maps lean on."
+    "Things that images of one class show at one place and its maps lean on, or the class differs by from all others."
     shares = relevance_shares(maps)
+    labels, codes, counts = np.unique(predicted, return_inverse=True, return_counts=True)
+    sums = _sums(stack, codes)
     found = []
-    for label in np.unique(predicted).tolist():
-        size = (predicted == label).sum()
-        if _FEWEST <= size < len(predicted): found += _artefacts_of_class(stack, shares, predicted, label)
+    for k, label in enumerate(labels.tolist()):
+        if not _FEWEST <= counts[k] < len(predicted): continue
+        difference = _difference(sums, k)
+        steady = _artefacts_of_class(stack, shares, predicted, label)
+        found += _joined(steady, _translucent_of_class(stack, difference, predicted, label))
     def is_background(a): return any(b.label != a.label and overlap(a.box, b.box) and b.contrast > a.contrast for b in found)
     return sorted((a for a in found if not is_background(a)), key=lambda a: -a.shows.sum())
+
+# %% ../../nbs/7_auditing/04_artefacts.ipynb #c15efcf0
+def who_shows_in_box(
+    stack: np.ndarray,  # All images, from `pixel_stack`
+    box: tuple,  # (x0, y0, x1, y1), shares of the image
+    own: np.ndarray,  # Which images are of the class, bool (n,)
+) -> np.ndarray | None:  # bool (n,); None where nothing in the box is the class's own
+    "Which images show what is in a box and images of one class show three times as often as others."
+    x0, y0 = (min(int(edge*_SIDE), _SIDE - 2) for edge in box[:2])
+    x1, y1 = (max(int(np.ceil(edge*_SIDE)), start + 2) for edge, start in zip(box[2:], (x0, y0)))
+    pixels = (x0, y0, x1, y1)
+    if own.all() or not own.any(): return None
+    difference = _difference(_sums(stack, own.astype(int)), 1)
+    clear = np.abs(difference.t[y0:y1, x0:x1]).max(-1) > _CLEAR
+    ways = [_way(stack, difference, pixels) > .5] if clear.sum() >= _LEAST else []
+    for shows in (*ways, who_shows(stack, pixels, np.flatnonzero(own))):
+        if _is_of_class(shows, own): return shows
+    return None
 
 # %% ../../nbs/7_auditing/04_artefacts.ipynb #430dae27
 def blur_out(
     image: np.ndarray,  # (h, w, 3) uint8
     box: tuple,  # (x0, y0, x1, y1), shares of the image
+    rim: int = 1,  # Pixels around it that go, too: its edge is not sharp
 ) -> np.ndarray:  # A copy
     "Let the surroundings flow into a box."
     h, w = image.shape[:2]
-    x0, y0 = (int(edge*side) - 1 for edge, side in zip(box[:2], (w, h)))  # a pixel more: its edge is not sharp
-    x1, y1 = (int(np.ceil(edge*side)) + 1 for edge, side in zip(box[2:], (w, h)))
+    x0, y0 = (int(edge*side) - rim for edge, side in zip(box[:2], (w, h)))
+    x1, y1 = (int(np.ceil(edge*side)) + rim for edge, side in zip(box[2:], (w, h)))
     removed = np.zeros((h, w), bool)
     removed[max(0, y0):y1, max(0, x0):x1] = True
     return impute_pixels(image, removed, "noisy")

@@ -175,7 +175,7 @@ def _keep(
     hashes: np.ndarray | None = None,  # Of the training images' pixels, uint8 (N, 16)
 ) -> EmbeddingModel:  # The same
     "Set what a fitted model has; NoQuestion where it can be asked nothing."
-    for known in ("held_out_", "shuffled_", "left_out_", "classes_"): vars(model).pop(known, None)  # of an earlier fit
+    for known in ("held_out_", "shuffled_", "left_out_", "classes_", "kind_"): vars(model).pop(known, None)  # of an earlier fit
     head = Head(estimator, selection.features, background, labels, answers)
     if head.task == "classes": model.classes_ = np.asarray(head.classes if answers is None else answers)
     model.estimator_ = estimator
@@ -344,7 +344,25 @@ def choose(
     if choice.probabilities is not None: held_out = held_out_classes(choice.probabilities, choice.codes)
     else: held_out = None
     _keep(model, choice.estimator, choice.selection, E, labels, names, choice.classes, hashes).held_out_ = held_out
+    model.kind_ = choice.name
     return model
+
+# %% ../../nbs/4_model/07_models.ipynb #cca9f6c8
+@patch
+def remember(
+    self: EmbeddingClassifier,
+    images,  # ImageSet, or a list of paths or arrays
+    embeddings: np.ndarray,  # Of them, (n, D)
+    labels: np.ndarray,  # Their classes, (n,)
+) -> EmbeddingClassifier:  # The same
+    "Take these for the training images, whatever the head was taught by."
+    check_is_fitted(self, "estimator_")
+    kind, held_out = getattr(self, "kind_", None), getattr(self, "held_out_", None)
+    names, hashes = image_names(images), _pixel_hashes(images, self.backbone.bits)
+    _keep(self, self.estimator_, self.selection_, embeddings, labels, names, self.classes_, hashes)
+    if kind is not None: self.kind_ = kind
+    if held_out is not None: self.held_out_ = held_out
+    return self
 
 # %% ../../nbs/4_model/07_models.ipynb #7b954fc5
 def _codes_of(classifier: EmbeddingModel) -> np.ndarray:
@@ -460,6 +478,7 @@ def save(
     if (shuffled := self.shuffled()) is not None: arrays["shuffled"] = shuffled
     if self.known: record["held_out"] = self.known.record()
     if (left_out := self.left_out()) is not None: arrays["left_out"] = left_out
+    if hasattr(self, "kind_"): record["head"] = self.kind_
     values = self.background_[:, self.selected_]
     tensors = backbone.network.state_dict() if backbone.trained else None
     return write_model(path, record, arrays, self.estimator_, values, tensors, overwrite)
@@ -511,6 +530,7 @@ def load(
         names, classes, hashes = record["names"], record.get("classes"), arrays.get("hashes")
         _adopt(model, estimator, selection, arrays["background"], labels, names, classes, hashes)
         if "held_out" in record: model.held_out_ = HeldOut.from_record(record["held_out"])
+        if "head" in record: model.kind_ = record["head"]
         if "shuffled" in arrays: model.shuffled_ = arrays["shuffled"]
         if "left_out" in arrays: model.left_out_ = arrays["left_out"]
         return model
