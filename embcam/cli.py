@@ -587,7 +587,8 @@ def _fit_numbers(args: argparse.Namespace, targets: "Targets") -> None:
         print(f"{name}: {', '.join(scores)}")
         if not row["R2 low"] > 0: print(f"This model is weak: of {name} it may know no more than the mean.")
     print(f"model: {folder}, with held_out.csv and predicted.png")
-    _print_command("explain", folder, *[targets.images[i] for i in test[np.argsort(-predicted[:, 0])[:3]]], "--out", "why")
+    largest = test[np.argsort(-predicted[:, 0])[:3]]
+    _print_command("explain", folder, *[targets.images[i] for i in largest], "--out", "why")
 
 # %% ../nbs/cli.ipynb #8ec03721
 def _load_model(args: argparse.Namespace) -> "EmbeddingModel":

@@ -14,6 +14,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch  # noqa: F401, patched
 from fastcore.test import test_close as close
@@ -21,6 +22,9 @@ from fastcore.test import test_eq as equal
 from ipywidgets.widgets.widget import _instances
 from PIL import Image
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from embcam.explanation import Explainer
 from embcam.explorer import Explorer, View, explain_view, serve
@@ -32,7 +36,7 @@ from embcam.explorer.session import LinearMaps, Rankings, Session, Sessions
 from embcam.explorer.view import apply_edit, as_python, color_limits, draw_view, explainer_for, switch_features
 from embcam.images import ImageSet, encode_image, load_folder, make_logos, open_image
 from embcam.maps import CAM_METHODS, EnergyTarget, LinearTarget, activation_maps
-from embcam.model import HEADS, EmbeddingClassifier
+from embcam.model import HEADS, EmbeddingClassifier, EmbeddingModel
 from embcam.network import Backbone
 from embcam.ranking import RANKINGS, Ranking
 
@@ -70,6 +74,27 @@ def test_close_leaves_no_widget_and_no_work(explain, logos):
     opened.close()
     opened.jobs.put("draw", lambda: 1/0)
     assert set(_instances) <= before and opened.jobs.ended
+
+
+def test_questions_that_are_not_classes(logos):
+    train, test = logos
+    areas = np.array([[0. if mask is None else 100*mask.mean(), len(name)] for mask, name in zip(train.masks, train.names)])
+    areas[0, 1] += 1  # not all of one length
+    stages = Backbone(size=112, pooled="stages")
+    numbers = EmbeddingModel(stages, make_pipeline(StandardScaler(), Ridge(300)), progress=False)
+    numbers.fit(train.images, pd.DataFrame(areas, columns=["defect", "letters"]))
+    opened = Explorer(Explainer(numbers), test)
+    try:
+        opened.wait()
+        assert [name for name, _ in opened.knobs.label.options] == ["the prediction", "defect", "letters"]
+        opened.knobs.label.value = "letters"
+        opened.wait()
+        assert opened.state.error is None and opened.state.answers[0].question.name == "letters"
+        assert "%" not in opened.page.text.prediction.value.replace("width:0%", "")
+        opened.knobs.versus.value = "defect"
+        opened.wait()
+        assert opened.state.error is None and opened.state.answers[0].question.name == "letters rather than defect"
+    finally: opened.close()
 
 
 PROGRAM = """

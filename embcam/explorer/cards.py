@@ -21,6 +21,7 @@ from jinja2 import Environment, PackageLoader
 from PIL import Image, ImageOps
 
 from ..drawing import annotate, overlay
+from ..drawing.pages import SHARES, prediction_words
 from ..drawing.plotting import short_layer_name
 from ..explanation import Explainer, Explanation
 from ..explanation.showing import activity, feature_grid
@@ -69,7 +70,8 @@ def view_title(ex: Explanation) -> str:
     "What a row of maps is of."
     method = CAM_METHODS[ex.method].title if ex.method in CAM_METHODS else ex.method
     ranking = RANKINGS[ex.ranking.name].title if ex.ranking.name in RANKINGS else ex.ranking.name
-    return f"{ex.target_name} · {method} · ranked by {ranking} · why {ex.label}?"
+    what = f"why {ex.label}?" if ex.question.head.task == "classes" else ex.question.words
+    return f"{ex.target_name} · {method} · ranked by {ranking} · {what}"
 
 # %% ../../nbs/8_explorer/04_cards.ipynb #06bf4048
 _HELP = dict(
@@ -152,10 +154,10 @@ def make_knobs(
 ) -> SimpleNamespace:  # Widgets by the name of what they decide
     "All knobs, set to the explainer's own setting."
     clf = explainer.classifier
-    classes = [(str(c), c) for c in clf.classes_.tolist()]
+    classes = [(str(c), c) for c in clf.head_.classes]
     layers = [(short_layer_name(layer), layer) for layer in (*clf.backbone.target_layers, "combined")]
-    linear = clf.head_.linear is not None
-    rankings = {name: ranking.title for name, ranking in RANKINGS.items() if linear or not ranking.additive}
+    exact = clf.head_.is_exact()
+    rankings = {name: ranking.title for name, ranking in RANKINGS.items() if exact or not ranking.additive}
     knobs = SimpleNamespace()
     knobs.label = _dropdown("Explain", [("the prediction", AUTO), *classes])
     knobs.versus = _dropdown("against", [("all others", AUTO), *classes])
@@ -316,6 +318,7 @@ def _tile_words(
     "Caption and tooltip of a thumbnail, and whether the prediction is wrong."
     if p is None: return str(label or "…"), name, False
     if p.error is not None: return "unreadable", p.error, True
+    if p.kind not in SHARES: return f"{p.score:.4g}", f"{name}: {prediction_words(p.label, p.score, p.kind)}", False
     predicted = f"{name}: predicted {p.label} ({p.score:.0%})"
     if label is None: return f"{p.label} {p.score:.0%}", predicted, False
     tooltip = f"{predicted}, labelled {label}"
@@ -388,7 +391,7 @@ class Gallery:
 
     def _make_choices(self, labelled: bool) -> tuple[Dropdown, Dropdown, Dropdown]:
         "Which class, which predictions, which group."
-        classes = [(str(c), c) for c in self.classifier.classes_.tolist()]
+        classes = [(str(c), c) for c in self.classifier.head_.classes]
         filters = [only for only in _FILTERS if labelled or "predicted" not in only]
         headings = [(f"{heading} ({len(found)})", heading) for heading, found in self.groups.items()]
         kind = _dropdown("Images", [("every class", AUTO), *classes], width="auto")

@@ -22,7 +22,7 @@ from matplotlib.colors import to_rgb
 
 from ..auditing.findings import feature_heading
 from ..drawing import annotate, mask_outline
-from ..drawing.pages import explanation_page
+from ..drawing.pages import SHARES, explanation_page
 from ..drawing.plotting import MASK_COLOR
 from ..explanation import Explainer, Explanation, Trust
 from ..explanation.reliability import FAR, LIKE_RANDOM
@@ -123,8 +123,9 @@ def _show_image(
     "Show the image, and what is predicted for it."
     prediction, probabilities = session.prediction(view.edit)
     before = session.prediction(None)[1] if view.edit else None
+    kind = session.explainer.classifier.head_.score_kind
     rows = probability_rows(prediction, probabilities, before)
-    page.say("prediction", HTML_PARTS.prediction(session.name, label, *rows))
+    page.say("prediction", HTML_PARTS.prediction(session.name, label, *rows, kind not in SHARES))
     small = thumbnail(session.trace_of(view.edit).image, 320)
     outline = mask_outline(session.mask, small.shape[:2]) if view.outline else None
     page.image.value = encode_image(small if outline is None else np.where(outline[..., None], _OUTLINE, small))
@@ -197,7 +198,8 @@ def _facts_of(
 ) -> list[tuple]:  # (what, word of warning or "", text)
     "What must always be in sight."
     angle = "not applicable: the target is a weighted sum" if ex.similarity is None else f"cosine {ex.similarity:.3f}"
-    return [("prediction", "", f"{ex.summary}, margin {ex.predicted.margin:.2f}"),
+    classes = ex.question.head.task == "classes"
+    return [("prediction", "", f"{ex.summary}, margin {ex.predicted.margin:.2f}") if classes else ("answer", "", ex.summary),
             ("similarity", "", angle),
             ("evidence", *_evidence_fact(ex)),
             ("stability", *_stability_fact(stability, random)),

@@ -31,7 +31,7 @@ from ..explanation import Explainer
 from .page import Explorer
 from ..images import ImageSet, image_names, load_folder, make_logos
 from ..images.folders import image_files
-from ..model import HEADS, EmbeddingClassifier
+from ..model import HEADS, EmbeddingClassifier, EmbeddingModel
 from ..network import Backbone
 
 # %% ../../nbs/8_explorer/06_server.ipynb #747f0136
@@ -49,7 +49,7 @@ def images_in(
 
 # %% ../../nbs/8_explorer/06_server.ipynb #96bd31cd
 def split_training(
-    classifier: EmbeddingClassifier,  # Fitted
+    classifier: EmbeddingModel,  # Fitted
     images: ImageSet | Sequence,  # From `images_in`
 ) -> tuple[ImageSet | Sequence, ImageSet | None]:  # Images that the model has not seen, its training images if all are there
     "Find the training images among others: by their names, and to be sure by an embedding."
@@ -106,7 +106,7 @@ def open_explorer(
 ) -> Explorer:
     "An explorer of a saved model on a folder of images, or of drawn logos. ValueError or OSError for what cannot be opened."
     if _wants_logos(model, folder, audit): return _logos_explorer(n)
-    clf = EmbeddingClassifier.load(model, trusted=trusted)
+    clf = EmbeddingModel.load(model, trusted=trusted)
     images = images_in(folder)
     if audit is None:
         unseen, training = split_training(clf, images)
@@ -204,7 +204,7 @@ def stop_server(server: subprocess.Popen) -> None:
 def _check(model: str | Path | None, folder: str | Path | None, trusted: Sequence[str], audit: str | Path | None) -> None:
     "Say what is wrong with a model, a folder or an audit here, and not in a browser."
     if _wants_logos(model, folder, audit): return
-    EmbeddingClassifier.load(model, trusted=trusted)
+    EmbeddingModel.load(model, trusted=trusted)
     images = images_in(folder)
     if audit is not None: groups_in(audit, image_names(images))
     for path, reason in getattr(images, "skipped", []): print(f"skipped: {path}: {reason}", file=sys.stderr)

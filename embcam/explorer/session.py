@@ -20,7 +20,7 @@ from ..explanation.reliability import REPEATS, stability_top
 from .view import View, apply_edit, explainer_for, switch_features
 from ..images import ImageSet, image_names, image_sources, open_mask
 from ..maps import CAM_METHODS, LayerMaps, LinearTarget, activation_maps, feature_maps
-from ..model import EmbeddingClassifier
+from ..model import EmbeddingModel
 from ..network import Trace
 from ..ranking import Ranking, Stability, ranking_stability
 from ..ranking.stability import is_stochastic
@@ -262,18 +262,19 @@ class Sessions:
 class ImagePrediction:
     "What is predicted for one image, or why nothing is."
     label: Hashable | None = None  # Class
-    score: float = 0.  # Of it
+    score: float = 0.  # Of it, or the answer
     margin: float = 0.  # Before the best of the others
     embedding: np.ndarray | None = None  # e, (D,)
     error: str | None = None  # Why there is none
+    kind: str = "probability"  # Of the score, or the unit of the answer
 
 # %% ../../nbs/8_explorer/02_session.ipynb #ebba7f82
 def predict_image(
-    classifier: EmbeddingClassifier,  # Fitted
+    classifier: EmbeddingModel,  # Fitted
     image: str | Path | np.ndarray | Image.Image,  # To predict
 ) -> ImagePrediction:
     "Predict one image; an unreadable one says why."
     try: e = classifier.backbone.embed([image], progress=False)[0]
     except (ValueError, OSError) as error: return ImagePrediction(error=str(error))
     found = classifier.head_.predictions(e)[0]
-    return ImagePrediction(found.label, found.score, found.margin, e)
+    return ImagePrediction(found.label, found.score, found.margin, e, kind=classifier.head_.score_kind)
