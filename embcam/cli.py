@@ -606,7 +606,8 @@ def _classes_of(model: "EmbeddingModel") -> list:
 def _need_classes(model: "EmbeddingModel", doing: str) -> None:
     "ValueError for a model that is no classifier."
     if model.head_.task == "classes": return
-    raise ValueError(f"{doing} needs a classifier, and this model answers another question: {', '.join(map(str, model.head_.classes[:3]))}.")
+    asked = ", ".join(map(str, model.head_.classes[:3]))
+    raise ValueError(f"{doing} needs a classifier, and this model answers another question: {asked}.")
 
 
 def _check_model(model: str) -> None:
