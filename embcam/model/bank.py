@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['greedy_coreset', 'nearest_distances', 'map_answer', 'CellBank', 'Mahalanobis', 'joint_answer']
 
-# %% ../../nbs/4_model/06_bank.ipynb #917fdd76
+# %% ../../nbs/4_model/06_bank.ipynb #b3b1690d
 import numpy as np
 import torch
+from fastcore.basics import patch
 from scipy.ndimage import gaussian_filter
-from sklearn.base import BaseEstimator, OutlierMixin, clone
+from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.covariance import LedoitWolf
 from sklearn.model_selection import KFold
 from sklearn.utils.validation import check_is_fitted
@@ -39,7 +40,7 @@ def greedy_coreset(
         last = int(nearest.argmax())
     return np.array(chosen)
 
-# %% ../../nbs/4_model/06_bank.ipynb #55d5a2a8
+# %% ../../nbs/4_model/06_bank.ipynb #72a84be8
 _AT_ONCE = 4096  # cells whose distances are taken together
 _FEWEST = 10  # good images
 _MOST = 1000  # images whose cells come into question for a bank
@@ -49,7 +50,7 @@ _POWER = 8
 def nearest_distances(
     cells: np.ndarray,  # (n, C) float32
     bank: np.ndarray,  # (k, C) float32
-    owners: tuple[np.ndarray, np.ndarray] | None = None,  # Whose each cell is, (n,), and whose each of the bank, (k,): own ones do not count
+    owners: tuple[np.ndarray, np.ndarray] | None = None,  # Whose the cells are, (n,), and those of the bank, (k,): own ones do not count
 ) -> np.ndarray:  # (n,) float32
     "The distance of each cell to the nearest in the bank."
     x, b = torch.as_tensor(cells), torch.as_tensor(bank)
@@ -98,7 +99,7 @@ class CellBank(OutlierMixin, BaseEstimator):
         n, h, w, channels = cells.shape
         owners = np.unique(np.arange(n) if groups is None else groups, return_inverse=True)[1]
         if n < _FEWEST or owners.max() < 1:
-            raise ValueError(f"{n} good images in {owners.max() + 1} groups: what is usual takes {_FEWEST} images or more, in two groups or more.")
+            raise ValueError(f"{n} good images in {owners.max() + 1} groups: what is usual takes {_FEWEST} images or more, in two groups.")
         kept = np.sort(np.random.default_rng(self.random_state).permutation(n)[:_MOST])
         spread = cells[kept].reshape(-1, channels).std(0, dtype=np.float32)
         self.scale_ = np.maximum(spread, .01*spread.max()) + np.float32(1e-12)
@@ -141,7 +142,32 @@ class CellBank(OutlierMixin, BaseEstimator):
         "1 for what is usual, -1 for what is not, (n,)."
         return np.where(self.decision_function(X) < 0, -1, 1)
 
-# %% ../../nbs/4_model/06_bank.ipynb #ad07f29f
+# %% ../../nbs/4_model/06_bank.ipynb #33862fda
+_KEPT = "cells", "scale", "mean", "spread", "left_out"
+
+
+@patch(as_prop=True)
+def arrays(self: CellBank) -> dict:
+    "All that a fitted bank is, {name: array}."
+    check_is_fitted(self, "cells_")
+    settings = np.array([self.size, self.share, self.random_state, self.offset_])
+    return {f"bank_{name}": np.ascontiguousarray(getattr(self, f"{name}_")) for name in _KEPT} | dict(bank_settings=settings)
+
+
+@patch(cls_method=True)
+def from_arrays(
+    cls: CellBank,
+    arrays: dict,  # From `arrays`
+    backbone: Backbone,  # The same
+) -> CellBank:  # Fitted
+    "The bank again."
+    size, share, seed, offset = arrays["bank_settings"].tolist()
+    bank = cls(backbone, int(size), share, int(seed))
+    for name in _KEPT: setattr(bank, f"{name}_", arrays[f"bank_{name}"])
+    bank.offset_ = offset
+    return bank
+
+# %% ../../nbs/4_model/06_bank.ipynb #4cf0760e
 _PARTS = 10  # of the good images, left out in turn
 
 
@@ -181,7 +207,7 @@ class Mahalanobis(OutlierMixin, BaseEstimator):
         "1 for what is usual, -1 for what is not, (n,)."
         return np.where(self.decision_function(X) < 0, -1, 1)
 
-# %% ../../nbs/4_model/06_bank.ipynb #85122f68
+# %% ../../nbs/4_model/06_bank.ipynb #5728cf3f
 _HALF = .5  # weight of the embedding's answer beside the bank's
 
 

@@ -39,6 +39,7 @@ functools.partial
 numpy.dtype numpy.clip numpy.max numpy.mean numpy.median numpy.min numpy.nan_to_num numpy.sum
 scipy.interpolate._bsplines.BSpline scipy.interpolate._bsplines._BSpline
 scipy._lib.array_api_compat.numpy._aliases.asarray
+embcam.model.bank.Mahalanobis
 """.split())
 
 
