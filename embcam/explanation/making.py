@@ -54,6 +54,17 @@ def _asked(explainer: Explainer, trace: Trace, ranking: Ranking | None) -> Ranki
     return replace(ranking, question=explainer.ask(trace.embedding, ranking.label, ranking.versus))
 
 
+def _with_bank(ex: Explanation, trace: Trace, redraw: bool) -> Explanation:
+    "The same, with what a bank of cells adds to the answer, and with the bank's map where that is further out than the embedding."
+    if ex.question is None or ex.question.head is not ex.explainer.classifier.head_: return ex
+    beside = ex.explainer.classifier.beside(trace)
+    if beside is None: return ex
+    ex = replace(ex, beside=beside)
+    if not redraw or beside.of_cells < beside.of_embedding: return ex
+    grid = beside.map.astype(np.float32)
+    return replace(ex, maps=LayerMaps({"bank": grid}, {"bank": -grid}, trace.frame), target_name="bank of good cells")
+
+
 def _quiet(ex: Explanation) -> Explanation:
     "The same, with an empty map where the image is not unusual."
     limit = ex.threshold
@@ -87,7 +98,8 @@ def _explain_targets(
     predicted, settings = explainer.classifier.head_.predictions(trace.embedding)[0], _settings(explainer, ranking)
     found = [Explanation(name, trace.image, trace.embedding, predicted, ranking, top, target, _in_words(builder, case), layer_maps,
                         method.name, settings, explainer) for builder, target, layer_maps in zip(builders, targets, found)]
-    return [_quiet(ex) for ex in found]
+    redraw = maps is None and method.gated
+    return [_quiet(_with_bank(ex, trace, redraw)) for ex in found]
 
 # %% ../../nbs/5_explanation/04_making.ipynb #ca11ab1e
 @patch
@@ -177,8 +189,9 @@ def _explain_cells(
     target = CellScore(float(values.sum()), float(np.median(errors)))
     maps = LayerMaps({"cells": grid}, {"cells": -grid}, trace.frame, explainer.limits)
     predicted = explainer.classifier.head_.predictions(e)[0]
-    return _quiet(Explanation(name, trace.image, e, predicted, ranking, ranking.features[:explainer.kept_of(len(ranking), ranking.name)],
-                              target, _cells_in_words(question, target), maps, "cells", _settings(explainer, ranking), explainer))
+    found = Explanation(name, trace.image, e, predicted, ranking, ranking.features[:explainer.kept_of(len(ranking), ranking.name)],
+                              target, _cells_in_words(question, target), maps, "cells", _settings(explainer, ranking), explainer)
+    return _quiet(_with_bank(found, trace, False))
 
 # %% ../../nbs/5_explanation/04_making.ipynb #57363847
 @patch
@@ -269,7 +282,7 @@ def _compare(explainer: Explainer, ex: Explanation, controls: Sequence[Target], 
 
 def _compare_with_controls(explainer: Explainer, ex: Explanation) -> tuple[dict | None, float | None]:
     "Likeness to maps of random features, by layer, and to those of heads on shuffled labels; None where there are no such maps."
-    if ex.ranking is None or ex.quiet or as_method(explainer.method).cells: return None, None
+    if ex.ranking is None or ex.quiet or ex.by_bank or as_method(explainer.method).cells: return None, None
     case = Case(ex.embedding, ex.ranking, len(ex.top), ex.question.head)
     random = explainer.builder.randomised(case, CONTROLS, explainer.random_state)
     shuffled = _shuffled_controls(explainer, ex)

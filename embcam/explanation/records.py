@@ -22,6 +22,7 @@ from ..maps.package import as_method
 from ..maps import feature_maps as maps_of_features
 from ..maps.cells import is_traced
 from ..model import EmbeddingModel
+from ..model.models import Beside
 from ..network import Backbone
 from ..ranking import ImputationStrategy, Prediction, Question, Ranking, absent_features, rank_features
 from ..ranking.questions import UNLIKE
@@ -166,6 +167,7 @@ class Explanation:
     settings: dict  # Backbone, weights, hash, estimator, seed: all that is needed to repeat it
     explainer: Explainer  # Who made it: asked again for trust and feature maps
     quiet: str | None = None  # Why it has no map although it could have one: the image is not unusual
+    beside: Beside | None = None  # What a bank of cells adds to the answer
 
     @property
     def prediction(self) -> str | int:
@@ -195,6 +197,7 @@ class Explanation:
     @property
     def answer(self) -> float:
         "What the model answers to the question."
+        if self.beside is not None: return self.beside.answer
         return self.predicted.score if self.question is None else float(self.question(self.embedding)[0])
 
     @property
@@ -202,7 +205,18 @@ class Explanation:
         "The prediction in words, such as 'open (72%)', or the question and its answer, such as 'ink 0.31'."
         if self.question is None or self.question.head.task == "classes":
             return prediction_words(self.prediction, self.predicted.score, self.settings["scores"])
-        return prediction_words(self.question.name, self.answer, self.question.unit)
+        return prediction_words(self.question.name, self.answer, self.unit)
+
+    @property
+    def unit(self) -> str | None:
+        "Of the answer; None where two images are compared."
+        if self.beside is not None: return "standard deviations of good images"
+        return None if self.question is None else self.question.unit
+
+    @property
+    def by_bank(self) -> bool:
+        "Whether the map is that of a bank of cells: by it the image is more unusual than by its embedding."
+        return "bank" in self.maps.toward
 
     @property
     def threshold(self) -> float | None:

@@ -58,7 +58,7 @@ def _ranking_record(ex: Explanation) -> list[dict]:
 def _question_record(ex: Explanation) -> dict:
     "What was asked, and what the model answers."
     if ex.question is None: return dict(question=None, answer=None, unit=None, threshold=None, heading=None, summary=ex.summary)
-    return dict(question=ex.question.name, answer=ex.answer, unit=ex.question.unit, kind=ex.question.kind, threshold=ex.threshold,
+    return dict(question=ex.question.name, answer=ex.answer, unit=ex.unit, kind=ex.question.kind, threshold=ex.threshold,
                 heading=ex.question.words, summary=ex.summary)
 
 
