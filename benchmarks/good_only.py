@@ -25,6 +25,7 @@ from embcam.images import ImageSet, open_image, resize
 from embcam.judging.metrics import pixel_auc
 from embcam.model import EmbeddingModel
 from embcam.model.bank import CellBank, joint_answer, map_answer
+from embcam.network.layers import record_activations
 
 
 def images_named(source: str) -> ImageSet:
@@ -81,13 +82,27 @@ def ours(images: ImageSet, backbone: Backbone, E, cells, train, test, bad, seed:
             row("both", bad, both, limits[2], where[0], end - start)]
 
 
+class Grids(torch.nn.Module):
+    "The layers of embcam's network, in the place of anomalib's own extractor, which cannot trace it."
+
+    def __init__(self, backbone: Backbone):
+        super().__init__()
+        self.held = [backbone.network]  # in a list: it stays frozen, in evaluation mode
+        self.layers = backbone.cell_layers
+
+    def forward(self, x: torch.Tensor) -> dict:
+        with record_activations(self.held[0], self.layers) as grids: self.held[0](x)
+        return {layer: grids[layer] for layer in self.layers}
+
+
 def patchcore(images: ImageSet, backbone: Backbone, train, test, bad, seed: int) -> list[dict]:
     "PatchCore of anomalib on the same layers; nothing where it is not installed."
     try: from anomalib.models.image.patchcore.torch_model import PatchcoreModel
     except ImportError: return []
     torch.manual_seed(seed)
-    start, layers = perf_counter(), list(backbone.cell_layers)
-    model = PatchcoreModel(layers=layers, backbone=backbone.network.network)
+    start, stand_in = perf_counter(), torch.nn.Sequential(torch.nn.Conv2d(3, 1, 1))
+    model = PatchcoreModel(layers=["0"], backbone=stand_in)
+    model.layers, model.feature_extractor = list(backbone.cell_layers), Grids(backbone)
 
     def batches(some):
         for i in range(0, len(some), 16):
@@ -97,7 +112,6 @@ def patchcore(images: ImageSet, backbone: Backbone, train, test, bad, seed: int)
         return torch.cat([one.pred_score for one in found]).numpy(), torch.cat([one.anomaly_map for one in found])[:, 0].numpy()
     with torch.no_grad():
         model.train()
-        model.feature_extractor.eval()
         for x in batches(train[len(train)//5:]): model(x)
         model.subsample_embedding(.1)
         model.eval()
@@ -123,11 +137,10 @@ def main():
             order = np.random.default_rng(seed).permutation(np.flatnonzero(good))
             train, held_out = np.split(order, [round(.75*len(order))])
             test = np.concatenate([held_out, np.flatnonzero(~good)])
-            found = ours(images, backbone, E, cells, train, test, ~good[test], seed, args.focus)
-            if seed < args.anomalib: found += patchcore(images, backbone, train, test, ~good[test], seed)
             counts = dict(set=name or source, seed=seed, train=len(train), good=len(held_out), bad=int((~good).sum()))
-            rows += [counts | one for one in found]
-            print(pd.DataFrame(rows[-len(found):]).round(3).to_string(), flush=True)
+            rows += [counts | one for one in ours(images, backbone, E, cells, train, test, ~good[test], seed, args.focus)]
+            if seed < args.anomalib: rows += [counts | one for one in patchcore(images, backbone, train, test, ~good[test], seed)]
+            print(pd.DataFrame(rows[-4:]).round(3).to_string(), flush=True)
             pd.DataFrame(rows).round(4).to_csv(args.out, index=False)
 
 

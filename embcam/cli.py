@@ -108,6 +108,7 @@ _FIT = [
     _flag("folder", _path, "one folder of images per class; with --target images, in subfolders or not", metavar="FOLDER"),
     _flag("--target", _path, "a table with a column of file names, and one for each number to be predicted, or one of words: classes",
           metavar="CSV"),
+    _flag("--good", _word, "the class folder of good images: only these are learned from, what is unlike them is found", metavar="CLASS"),
     _flag("--out", _path, "folder to make", required=True, metavar="MODEL"),
     _flag("--head", _word, "ridge, logistic, lda, svm, forest, auto: the best of them, or linear: without the forest; "
                            "for numbers ridge, svm or auto", default="auto"),
@@ -505,6 +506,7 @@ def fit(args: argparse.Namespace) -> None:
     from embcam.images.sets import groups_line
     from embcam.model import HEADS
     from embcam.ranking.selection import feature_count
+    if args.good is not None: return _fit_good(args)
     targets = _read_targets(args) if args.target else None
     if targets is not None and not targets.words: return _fit_numbers(args, targets)
     if args.head not in ("auto", "linear", *HEADS): raise ValueError(f"--head {args.head}: choose auto, linear, {', '.join(HEADS)}.")
@@ -523,6 +525,51 @@ def fit(args: argparse.Namespace) -> None:
     if args.groups is None: _print_twins(classifier, images, train, test)
     print(f"model: {model}")
     _print_next(model, classifier, test)
+
+# %% ../nbs/cli.ipynb #1d2a8d80
+def _good_images(args: argparse.Namespace) -> tuple["ImageSet", "ImageSet"]:
+    "The images of the class that `args.good` names, and all others; ValueError for a class that is not there."
+    for flag, given in (("--target", args.target), ("--n-features", args.n_features)):
+        if given is not None: raise ValueError(f"{flag} has no meaning beside --good: leave one of them out.")
+    if args.head != "auto": raise ValueError("--head has no meaning beside --good: leave one of them out.")
+    if args.groups == "twins": raise ValueError("--groups twins looks for near duplicates of classes: name groups beside --good.")
+    images = _load_images(args.folder, args.skip_broken, args.bits, args.groups)
+    names = list(map(str, images.classes))
+    if args.good not in names: raise ValueError(f"--good {args.good}: there is no such class, choose {', '.join(names)}.")
+    good = images.labels == args.good
+    return images[good], images[~good]
+
+
+def _print_unusual(model: "EmbeddingModel", good: "ImageSet", others: "ImageSet") -> None:
+    "Print how well held-out good images are told from all others."
+    import numpy as np
+    from sklearn.metrics import roc_auc_score
+    limit = model.threshold()
+    usual = -model.score_samples(good)
+    print(f"threshold {limit:.2f} standard deviations of good images; {np.mean(usual <= limit):.0%} of {len(good)} held-out good images "
+          "lie below it, their maps are empty")
+    if not len(others): return
+    unusual = -model.score_samples(others)
+    auc = roc_auc_score(np.repeat([0, 1], [len(usual), len(unusual)]), np.concatenate([usual, unusual]))
+    print(f"{np.mean(unusual > limit):.0%} of {len(others)} other images lie above it; AUC ROC {auc:.4f}")
+
+
+def _fit_good(args: argparse.Namespace) -> None:
+    "embcam fit --good"
+    from embcam.model import EmbeddingModel
+    good, others = _good_images(args)
+    good.parts = None  # a split that came with the folder may lack good images on a side
+    n = len(good) if good.groups is None else len(set(good.groups))
+    if n < 14: raise ValueError(f"{n} good {'images' if good.groups is None else 'groups'} are too few: fourteen are needed.")
+    train, test = (good[part] for part in _parts_of(len(good), good.groups, args.seed))
+    model = EmbeddingModel(_backbone_from_args(args, args.cache or True), "unlike", random_state=args.seed).fit(train)
+    path = model.save(args.out, overwrite=args.force)
+    print(model.backbone)
+    print(f"good: {len(train)} images of {args.good} learned from, {len(test)} held out")
+    _print_unusual(model, test, others)
+    print(f"model: {path}")
+    some = others if len(others) else test
+    _print_command("explain", path, *some.images[:3], "--out", "why")
 
 # %% ../nbs/cli.ipynb #5d337d92
 def _parts_of(n: int, groups: list | None, seed: int) -> tuple:
@@ -868,6 +915,15 @@ def _answer_table(model: "EmbeddingModel", names: list, E):
     return pd.DataFrame(dict(image=names, prediction=first) | columns)
 
 
+def _unusual_table(model: "EmbeddingModel", images: dict):
+    "How unusual each image is by embedding and bank, and whether that is beyond the threshold."
+    import numpy as np
+    import pandas as pd
+    answers, limit = -model.score_samples(list(images.values())), model.threshold()
+    words = np.where(answers > limit, "unusual", "usual")
+    return pd.DataFrame({"image": list(images), "prediction": words, model.head_.classes[0]: answers, "threshold": limit})
+
+
 @_command
 def predict(args: argparse.Namespace) -> None:
     "embcam predict"
@@ -878,8 +934,9 @@ def predict(args: argparse.Namespace) -> None:
     import pandas as pd
     images, classifier = _find_images([args.folder]), _load_model(args)
     images = _readable_images(images, args.skip_broken, classifier.backbone.bits)
-    E = classifier.embed(list(images.values()))
-    if classifier.head_.task != "classes": table = _answer_table(classifier, list(images), E)
+    E = None if hasattr(classifier, "bank_") else classifier.embed(list(images.values()))
+    if E is None: table = _unusual_table(classifier, images)
+    elif classifier.head_.task != "classes": table = _answer_table(classifier, list(images), E)
     else:
         predictions = classifier.predictions(E)
         columns = {name: [getattr(p, field) for p in predictions]
