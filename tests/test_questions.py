@@ -4,11 +4,15 @@ from itertools import product
 from math import factorial
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.base import clone, is_regressor
 from sklearn.cluster import DBSCAN, KMeans
 from sklearn.covariance import LedoitWolf
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV
+from sklearn.multioutput import MultiOutputClassifier
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
@@ -17,6 +21,7 @@ from sklearn.svm import SVR
 from sklearn.utils import all_estimators
 
 from embcam.maps import cell_shapley
+from embcam.model import EmbeddingClassifier, EmbeddingModel
 from embcam.ranking import Head, rank_features
 from embcam.ranking.questions import NoQuestion, check_asked
 from embcam.ranking.surrogate import scores_within
@@ -175,3 +180,43 @@ def test_path_of_a_smooth_answer_adds_up():
 @pytest.mark.parametrize("estimator", [DBSCAN(), make_pipeline(StandardScaler(), DBSCAN())])
 def test_what_says_nothing_is_refused_before_it_is_fitted(estimator):
     with pytest.raises(NoQuestion, match="DBSCAN says nothing about a new image"): check_asked(estimator)
+
+
+class Table:
+    "Stands in for a network: what it is given are embeddings already."
+    n_features, arch = D, "table"
+
+
+def test_a_model_is_an_estimator():
+    model = EmbeddingModel(Table(), make_pipeline(StandardScaler(), Ridge()), progress=False)
+    search = GridSearchCV(model, {"n_features": [3, "all"], "estimator__ridge__alpha": [.1, 1]}, cv=3).fit(E, NUMBER)
+    assert search.best_estimator_.score(E, NUMBER) > .8 and clone(model).get_params(deep=False).keys() == model.get_params(deep=False).keys()
+    assert is_regressor(model) and not hasattr(model, "score_samples") and hasattr(EmbeddingModel(Table(), PCA(2)), "score_samples")
+
+
+@pytest.mark.parametrize("estimator, y, message", [
+    (Ridge(), [np.nan, *NUMBER[1:]], "y is nan for image 0"), (Ridge(), ["much", *NUMBER[1:]], "holds 'much' for image 0"),
+    (Ridge(), np.ones(N), "All 90 images have the value 1"), (Ridge(), NUMBER[:5], "90 images need as many numbers, not 5"),
+    (DBSCAN(), None, "DBSCAN says nothing about a new image"), (Ridge(), None, "fit needs the numbers of each image"),
+    (LogisticRegression(), np.full((N, 2), .5), "All 90 images have the value 0.5 of output 0")])
+def test_wrong_numbers_are_one_sentence(estimator, y, message):
+    with pytest.raises(ValueError, match=message): EmbeddingModel(Table(), estimator, progress=False).fit(E, y)
+
+
+def test_several_labels_and_their_names():
+    y = pd.DataFrame(SEVERAL, columns=["bright", "round"])
+    model = EmbeddingModel(Table(), MultiOutputClassifier(LogisticRegression()), progress=False).fit(E, y)
+    assert model.head_.classes == ["bright", "round"] and model.head_.task == "labels"
+    assert rank_features(IMAGE, model.head_, "round").label == "round"
+
+
+def test_features_without_labels_cannot_be_selected():
+    with pytest.raises(ValueError, match="no feature can be preferred"): EmbeddingModel(Table(), KMeans(2), n_features=3).fit(E)
+
+
+def test_a_classifier_stays_one():
+    with pytest.raises(ValueError, match="Ridge is a regressor"): EmbeddingClassifier(Table(), Ridge()).fit(E, NUMBER)
+    kinds = EmbeddingClassifier, EmbeddingModel
+    one, other = (kind(Table(), LogisticRegression(), "all", progress=False).fit(E, CLASSES) for kind in kinds)
+    np.testing.assert_array_equal(one.predict_proba(E), other.predict_proba(E))
+    assert one.threshold() is None

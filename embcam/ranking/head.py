@@ -239,7 +239,7 @@ class Question:
     def words(self) -> str:
         "What the map shows: a heading."
         against = "" if self.versus is None else f", not {self.versus}"
-        heads = dict(classes=f"why {self.label}{against}?", unlike="what is unusual?")
+        heads = dict(classes=f"why {self.label}{against}?", unlike="what is unusual?", values=f"what raises {self.label}{against}?")
         return heads.get(self.head.task, f"what speaks for {self.label}{against}?")
 
     def of(self, answers: np.ndarray) -> np.ndarray:

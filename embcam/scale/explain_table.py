@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..drawing import overlay
-from ..drawing.pages import explanation_page, on_demand_page
+from ..drawing.pages import SHARES, explanation_page, on_demand_page
 from ..explanation import Explainer, Explanation
 from ..explanation.saving import index_entry
 from ..files import atomic_file
@@ -92,14 +92,15 @@ def _write_explained(work: ExplainPart, part, rows: list, pages: dict) -> None:
     write_part(work.folder, part, table, work.settings)
 
 # %% ../../nbs/6_scale/03_explain_table.ipynb #e10b2c17
-def _write_index(out: Path, title: str) -> None:
+def _write_index(out: Path, title: str, kind: str) -> None:
     "The page that shows any explanation on demand."
     pq, columns = need_extra("pyarrow.parquet", "scale"), ["image", "label", "prediction", "probabilities", "sha256", "pages"]
     def entries():
         for file in sorted((out/"explanations.parquet").glob("part-*.parquet")):
             for row in pq.read_table(file, columns=columns).to_pylist():
-                yield [row["image"], row["label"], str(row["prediction"]), round(row["probabilities"][str(row["prediction"])], 3),
-                       row["sha256"], row["pages"]]
+                score = row["probabilities"][str(row["prediction"])]
+                shown = round(score, 3) if kind in SHARES else f"{score:.4g}"
+                yield [row["image"], row["label"], str(row["prediction"]), shown, row["sha256"], row["pages"]]
     with atomic_file(out/"index.html") as temporary:
         temporary.write_text(on_demand_page(title, sorted(entries(), key=lambda entry: entry[0])), encoding="utf-8")
 
@@ -122,7 +123,8 @@ def explain_files(
     settings = dict(rows="explanations") | settings_of(c.backbone, c.head_) | how | {name: str(value) for name, value in asked.items()}
     work = ExplainPart(open_run(out, settings, force), settings, explainer, asked)
     ledger = do_all(work, files, part_size, "explaining" if progress else None, **engine)
-    _write_index(Path(out), f"{ledger.before + ledger.now:,} images explained: {explainer.builder.name}, {explainer.method}")
+    title = f"{ledger.before + ledger.now:,} images explained: {explainer.builder.name}, {explainer.method}"
+    _write_index(Path(out), title, c.head_.score_kind)
     return ledger
 
 # %% ../../nbs/6_scale/03_explain_table.ipynb #428d3a2a
