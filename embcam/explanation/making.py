@@ -314,7 +314,8 @@ def assess(
     stability = ranking_stability(rankings, stability_top(len(ex.top), ex.ranking)) if rankings else None
     distance, percentile = _neighbors(self.classifier)(ex.embedding)
     random, shuffled = _compare_with_controls(self, ex)
-    evidence = None if ex.ranking is None or ex.quiet else ex.evidence.get("combined")
+    classes = ex.question is not None and ex.question.head.task == "classes"
+    evidence = ex.evidence.get("combined") if classes else None
     margin = ex.predicted.margin if self.classifier.head_.task == "classes" else None
     over = None if ex.threshold is None else ex.answer - ex.threshold
     return Trust(stability, random, margin, distance, percentile, ex.predicted.score, evidence, shuffled=shuffled, over=over,
