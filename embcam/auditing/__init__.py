@@ -7,7 +7,7 @@ from .findings import Audit, audit
 from .drift import Drift, find_drift
 from .marks import mark_of_artefact, mark_of_box
 from .repairing import repair
-from . import atlas, audit_page  # noqa: F401, their methods
+from . import atlas, audit_page, proof  # noqa: F401, their methods
 
 __all__ = ["Artefact", "Audit", "Drift", "audit", "find_artefacts", "find_drift", "find_label_issues", "find_near_duplicates",
            "find_outliers", "group_near_duplicates", "mark_of_artefact", "mark_of_box", "repair"]
