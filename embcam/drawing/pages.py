@@ -193,7 +193,7 @@ def comparison_page(
 def sections_page(
     title: str,  # Of the page
     about: Sequence[str],  # Sentences above all
-    parts: Sequence[Mapping],  # title, nothing (said without sections), sections: heading, text, tiles [(image, caption)]
+    parts: Sequence[Mapping],  # title, nothing (said without sections); sections: heading, text, tiles [(image, caption)], or rows and head
 ) -> str:  # A self-contained page
     "A page of parts, each with sections of images."
     def fill(section): return dict(section, tiles=[_image_tag(*tile) for tile in section["tiles"]])
