@@ -1,6 +1,6 @@
 """The picture of audits in the README: what features see, an artefact that was planted, and a label issue.
 
-python benchmarks/pictures/audit.py FOLDER WEIGHTS OUT.jpg [--features 226 264 214 200] [--label spur/spur_078.png] [--seed 1] [--cache DIR]
+python benchmarks/pictures/audit.py FOLDER WEIGHTS OUT.jpg [--features 226 264 214 200] [--label short/short_056.png] [--seed 1] [--cache DIR]
 
 Left, the images of FOLDER as they are, audited with the paper's classifier (a forest on the last layer) on SqueezeNet with WEIGHTS.
 Right, the
@@ -89,7 +89,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in "folder", "weights", "out": parser.add_argument(name)
     parser.add_argument("--features", nargs="+", default=["226", "264", "214", "200"], help="of the atlas")
-    parser.add_argument("--label", default="spur/spur_078.png", help="name of an image")
+    parser.add_argument("--label", default="short/short_056.png", help="name of an image")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--cache", help="begin of the names of two folders, where the audits go on")
     args = parser.parse_args()
