@@ -1136,6 +1136,7 @@ def repair(args: argparse.Namespace) -> None:
     from embcam.auditing.marks import parse_box
     from embcam.auditing.repairing import read_names
     classifier = _load_model(args)
+    _need_classes(classifier, "embcam repair")
     images = _load_images(args.folder, args.skip_broken, groups=None if args.groups == "twins" else args.groups)
     images = images.at_bits(classifier.backbone.bits)
     boxes = [parse_box(text, classifier.classes_.tolist()) for text in args.box or ()]

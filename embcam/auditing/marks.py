@@ -15,7 +15,7 @@ from PIL import Image
 from scipy.ndimage import uniform_filter
 
 from .artefacts import Artefact, blur_out, pixel_stack, who_shows_in_box
-from ..images import ImageSet, open_image, resize
+from ..images import ImageSet, open_image
 from ..judging.removal import to_input_resolution
 from ..network import Backbone
 from ..progress import tqdm
@@ -94,7 +94,7 @@ class Mark:
     label: str | int  # The class
     box: tuple  # (x0, y0, x1, y1), shares of the image
     shows: np.ndarray  # Which images show it, bool (n,)
-    looks: np.ndarray  # Crops of the grown box in images that show it, (m, h, w, 3) uint8
+    looks: np.ndarray  # Crops of the grown box with the mark, (m, h, w, 3) uint8: what is pasted
     veil: tuple | None = None  # a and b of a translucent mark, from `learn_veil`; None: it hides what is below it
     boxes: np.ndarray | None = None  # One for each image, (n, 4), of a mark that moves about
 
@@ -124,25 +124,14 @@ class Mark:
         "The image with the mark."
         changed = image.copy()
         where = grown_box(self.at(i), image.shape)
-        here = changed[where]
-        if self.veil is None: changed[where] = _resized(self.looks[i % len(self.looks)], here.shape)
-        elif not self.shows[i]: changed[where] = _laid_over(here, *self.veil)
+        changed[where] = _resized(self.looks[i % len(self.looks)], changed[where].shape)
         return changed
 
 
 def _resized(crop: np.ndarray, shape: tuple) -> np.ndarray:
     "A crop in another size."
-    if crop.shape == shape: return crop
+    if crop.shape == tuple(shape): return crop
     return np.asarray(Image.fromarray(crop).resize(shape[1::-1], Image.Resampling.BILINEAR))
-
-
-def _laid_over(here: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    "A translucent mark over pixels."
-    if a.shape[:2] != here.shape[:2]:
-        whole = np.concatenate([a, b], -1)
-        whole = np.stack([resize(channel, here.shape) for channel in np.moveaxis(whole, -1, 0)], -1)
-        a, b = whole[..., :1], whole[..., 1:]
-    return (a*here + b).clip(0, 255).round().astype(np.uint8)
 
 # %% ../../nbs/7_auditing/09_marks.ipynb #8a539cd4
 _LOOKS = 24  # crops that are kept
@@ -186,7 +175,12 @@ def make_mark(
     box, shows = check_box(box), np.asarray(shows, bool)
     if not shows.any(): raise ValueError(f"No image shows a mark of {label!r}.")
     crops = _crops(images.images, backbone, [box]*len(images), progress)
-    return Mark(label, box, shows, crops[shows][:_LOOKS], _veil(crops[shows], crops[~shows]))
+    shown, bare = crops[shows], crops[~shows]
+    veil = _veil(shown, bare)
+    if veil is None: return Mark(label, box, shows, shown[:_LOOKS])
+    a, b = veil
+    looks = (a*bare[:_LOOKS] + b).clip(0, 255).round().astype(np.uint8)
+    return Mark(label, box, shows, looks, veil)
 
 
 def moving_mark(
