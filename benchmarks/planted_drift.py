@@ -82,7 +82,7 @@ def row(name: str, kind: str, dark: float, found: pd.DataFrame) -> dict:
     for column in "found", "near":
         low, high = wilson(measured[column], len(found))
         measured |= {f"{column}_low": low, f"{column}_high": high}
-    return measured | dict(off_median=found["off"].median())
+    return measured
 
 
 def main():

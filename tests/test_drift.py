@@ -51,7 +51,7 @@ def test_too_few_prove_nothing(prints, backbone):
 def test_a_change_all_over_is_told(prints, backbone, tmp_path):
     negative = [255 - image for image in prints[20:]]
     found = find_drift(backbone, prints[:20], negative, times=199, seed=1, progress=False)
-    assert found.changed and found.auc > .9 and found.auc_p_value <= .01
+    assert found.changed and found.auc > np.quantile(found.auc_dealt, .95)
     record = json.loads((found.save(tmp_path/"out")/"drift.json").read_text(encoding="utf-8"))
     assert record["classifier"]["auc"] == found.auc and len(found.table) == 40 and len(found.maps) == 10
 
