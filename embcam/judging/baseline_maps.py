@@ -96,7 +96,7 @@ def mean_activation(
     maps = {}
     for layer, activation in trace.activations.items():
         maps[layer] = trace.frame.to_image(activation[0].detach().float().mean(0).cpu().numpy())
-    return maps | {"combined": combine(list(maps.values()), signed=True)}
+    return {"combined": combine(list(maps.values()), signed=True)} | maps
 
 # %% ../../nbs/6_judging/05_baseline_maps.ipynb #333490f1
 def centre_prior(
