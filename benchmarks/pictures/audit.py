@@ -1,6 +1,7 @@
 """The picture of audits in the README: what features see, an artefact that was planted, and a label issue.
 
-python benchmarks/pictures/audit.py FOLDER WEIGHTS OUT.jpg [--features 226 264 214 200] [--label short/short_056.png] [--seed 1] [--cache DIR]
+python benchmarks/pictures/audit.py FOLDER WEIGHTS OUT.jpg [--features 226 264 214 200]
+    [--label short/short_056.png] [--seed 1] [--cache DIR]
 
 Left, the images of FOLDER as they are, audited with the paper's classifier (a forest on the last layer) on SqueezeNet with WEIGHTS.
 Right, the
