@@ -17,6 +17,14 @@ def parser_of(doc: str) -> argparse.ArgumentParser:
     return parser
 
 
+def sets_parser(doc: str) -> argparse.ArgumentParser:
+    "A parser of scripts that measure several sets in turn."
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sets", nargs="+", help="NAME=FOLDER, or what `labelled` knows, such as 'logos' and 'elpv'")
+    parser.add_argument("--out", required=True, help="CSV for the scores")
+    return parser
+
+
 def arguments(doc: str, seeds: int) -> argparse.ArgumentParser:
     "What every benchmark on defects with masks is asked."
     parser = parser_of(doc)

@@ -10,7 +10,6 @@ fifth of the good training images that it did not learn from. Columns: AUROC wit
 empty: the share of good images below the threshold; shown: of others above it; pixel_auc: the mean over defects with masks, of all, or of
 --focus a seed where the map is made by gradients. OMP_NUM_THREADS=1.
 """
-import argparse
 import sys
 from time import perf_counter
 
@@ -19,7 +18,7 @@ import pandas as pd
 import torch
 from sklearn.metrics import roc_auc_score
 
-from common import images_of
+from common import images_of, sets_parser
 from embcam import Backbone, Explainer
 from embcam.images import ImageSet, open_image, resize
 from embcam.judging.metrics import pixel_auc
@@ -121,9 +120,7 @@ def patchcore(images: ImageSet, backbone: Backbone, train, test, bad, seed: int)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sets", nargs="+")
-    parser.add_argument("--out", required=True)
+    parser = sets_parser(__doc__)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--anomalib", type=int, default=1)
     parser.add_argument("--focus", type=int, default=30)

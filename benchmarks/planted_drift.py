@@ -10,14 +10,13 @@ at most 15 px from the middle of the spot; told: the classifier's AUC with p at 
 `embcam.auditing.find_drift`; first_ten: the share of images with a spot among the ten that differ most. Intervals of near and found are
 Wilson's, 95 %. OMP_NUM_THREADS=1.
 """
-import argparse
 import sys
 from time import perf_counter
 
 import numpy as np
 import pandas as pd
 
-from common import labelled
+from common import labelled, sets_parser
 from embcam import Backbone
 from embcam.auditing import find_drift
 from embcam.images import open_image
@@ -86,9 +85,7 @@ def row(name: str, kind: str, dark: float, found: pd.DataFrame) -> dict:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sets", nargs="+")
-    parser.add_argument("--out", required=True)
+    parser = sets_parser(__doc__)
     parser.add_argument("--draws", type=int, default=34)
     parser.add_argument("--calm", type=int, default=100)
     parser.add_argument("--n", type=int, default=100)

@@ -12,7 +12,6 @@ cross_auc: the class without its mark against the others with it; unmarked_auc: 
 by the mark in their standard deviations; claimed: artefacts that `find_artefacts` claims on the unmarked training images.
 Rows that are in the CSV are not measured again.
 """
-import argparse
 import sys
 from pathlib import Path
 from time import perf_counter
@@ -21,7 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from common import labelled
+from common import labelled, sets_parser
 from embcam import Backbone, EmbeddingClassifier
 from embcam.auditing.artefacts import find_artefacts, pixel_stack
 from embcam.auditing.atlas import audit_explainer, explain_all
@@ -116,9 +115,7 @@ def one_condition(images, kind, seed, backbone):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sets", nargs="+")
-    parser.add_argument("--out", required=True)
+    parser = sets_parser(__doc__)
     parser.add_argument("--n", type=int, default=600)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--marks", nargs="+", default=["stamp", "word", "moving"])

@@ -9,7 +9,6 @@ Only images whose margin falls by more than half without the mark count. Where t
 is odd are scored for the image's own class. Columns: the set, the head, the method, the mark ("defect": masks), the measure, its mean, a
 95 % interval by a bootstrap over images, and how many images. OMP_NUM_THREADS=1.
 """
-import argparse
 import sys
 import warnings
 from pathlib import Path
@@ -17,7 +16,7 @@ from time import perf_counter
 
 import pandas as pd
 
-from common import defective, labelled
+from common import defective, labelled, sets_parser
 from embcam import Backbone, EmbeddingClassifier, Explainer
 from embcam.images import ImageSet
 from embcam.judging import MASK_METRICS, split_by_hash
@@ -65,9 +64,7 @@ def append(path: str, frame: pd.DataFrame) -> None:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sets", nargs="+")
-    parser.add_argument("--out", required=True)
+    parser = sets_parser(__doc__)
     parser.add_argument("--rows")
     parser.add_argument("--heads", nargs="+", default=["logistic", "forest"], choices=list(HEADS))
     parser.add_argument("--seeds", type=int, default=2)
