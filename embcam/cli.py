@@ -136,6 +136,8 @@ _EXPLAIN = [
     _flag("--no-pages", bool, "for many images: a table in Parquet and one index; "
                               "goes on where it was interrupted, broken images in errors.parquet"),
     *_ENGINE]
+
+# %% ../nbs/cli.ipynb #8b6b273f
 _ON_MASKS = "pixel_auc", "pointing_game_15", "mass_accuracy", "average_precision"
 _ON_PREDICTIONS = "deletion_mean", "insertion_mean"
 _EVALUATE = [
@@ -162,6 +164,8 @@ _REPAIR = [
           action="append", metavar="CLASS:x0,y0,x1,y1"),
     _flag("--relabel", _path, "CSV with the columns image and class, such as suggested.csv of an audit", metavar="FILE"),
     _flag("--drop", _path, "CSV with the column image: images to leave out", metavar="FILE")]
+
+# %% ../nbs/cli.ipynb #f9a54f89
 _PREDICT = [
     _MODEL, _TRUST, _SKIP,
     _flag("folder", _path, "images, in subfolders or not", metavar="FOLDER"),
@@ -507,7 +511,7 @@ def _images_to_fit(args: argparse.Namespace, targets: "Targets | None") -> "Imag
         raise ValueError(f"{where} holds one class, '{images.classes[0]}': a classifier needs two or more folders of images.")
     return images
 
-
+# %% ../nbs/cli.ipynb #5ed1e5c4
 @_command
 def fit(args: argparse.Namespace) -> None:
     "embcam fit"
@@ -615,7 +619,7 @@ def _write_held_out(model: Path, targets: "Targets", test, predicted, told) -> N
     captions = [f"MAE {row.MAE:.3g}, Spearman {row.Spearman:.2f}" for row in told.itertuples()]
     predicted_figure(true, predicted, targets.columns, captions).savefig(model/"predicted.png", dpi=120)
 
-
+# %% ../nbs/cli.ipynb #4fb9dc58
 def _fit_numbers(args: argparse.Namespace, targets: "Targets") -> None:
     "A regression of the numbers in a table."
     import numpy as np
@@ -869,7 +873,7 @@ def _explain_alike(args: argparse.Namespace, explainer: "Explainer", images: dic
         (out/"index.html").write_text(page, encoding="utf-8")
     print(f"open {args.out}/index.html")
 
-
+# %% ../nbs/cli.ipynb #8f3d1987
 def _check_coco(args: argparse.Namespace) -> None:
     "Whether boxes can be written, if they are asked for."
     if args.coco is None: return
@@ -909,28 +913,37 @@ def _check_table(out: Path, force: bool) -> None:
         raise FileExistsError(f"{out} exists: choose another name" + ("." if out.is_dir() else ", or pass --force."))
 
 
-def _answer_table(model: "EmbeddingModel", names: list, E):
-    "A row for each image: what is predicted, and the answer to each question; whether it is unusual, where that is asked."
-    import numpy as np
+def _class_table(classifier: "EmbeddingModel", names: list, E):
+    "A row for each image: the prediction, its score and margin, and the scores of all classes."
     import pandas as pd
-    head, answers = model.head_, model.scores(E)
-    columns = {str(name): answers[:, k] for k, name in enumerate(head.classes)}
-    if head.task == "unlike":
-        limit = model.threshold()
-        first = np.where(answers[:, 0] > limit, "unusual", "usual")
-        columns["threshold"] = np.full(len(names), limit)
-    elif head.task == "values": first = answers[:, 0]
-    else: first = np.array(head.predict(E))
-    return pd.DataFrame(dict(image=names, prediction=first) | columns)
+    predictions = classifier.predictions(E)
+    columns = {name: [getattr(p, field) for p in predictions]
+               for name, field in (("prediction", "label"), ("score", "score"), ("margin", "margin"))}
+    scores = {f"p({c})": [p.scores[c] for p in predictions] for c in classifier.classes_.tolist()}
+    return pd.DataFrame(dict(image=names) | columns | scores)
 
 
-def _unusual_table(model: "EmbeddingModel", images: dict):
-    "How unusual each image is by embedding and bank, and whether that is beyond the threshold."
+def _unusual_table(model: "EmbeddingModel", names: list, answers):
+    "A row for each image: how unusual it is, and whether that is beyond the threshold."
     import numpy as np
     import pandas as pd
-    answers, limit = -model.score_samples(list(images.values())), model.threshold()
+    limit = model.threshold()
     words = np.where(answers > limit, "unusual", "usual")
-    return pd.DataFrame({"image": list(images), "prediction": words, model.head_.classes[0]: answers, "threshold": limit})
+    return pd.DataFrame({"image": names, "prediction": words, model.head_.classes[0]: answers, "threshold": limit})
+
+
+def _answer_table(model: "EmbeddingModel", images: dict):
+    "A row for each image: what is predicted, and the answer to each question."
+    import numpy as np
+    import pandas as pd
+    head, names, sources = model.head_, list(images), list(images.values())
+    if hasattr(model, "bank_"): return _unusual_table(model, names, -model.score_samples(sources))
+    E = model.embed(sources)
+    if head.task == "classes": return _class_table(model, names, E)
+    answers = model.scores(E)
+    if head.task == "unlike": return _unusual_table(model, names, answers[:, 0])
+    first = answers[:, 0] if head.task == "values" else np.array(head.predict(E))
+    return pd.DataFrame(dict(image=names, prediction=first) | {str(name): answers[:, k] for k, name in enumerate(head.classes)})
 
 
 @_command
@@ -940,18 +953,9 @@ def predict(args: argparse.Namespace) -> None:
     _check_table(out, args.force)
     from embcam.files import atomic_file, check_parent, write_csv
     check_parent(out)
-    import pandas as pd
     images, classifier = _find_images([args.folder]), _load_model(args)
     images = _readable_images(images, args.skip_broken, classifier.backbone.bits)
-    E = None if hasattr(classifier, "bank_") else classifier.embed(list(images.values()))
-    if E is None: table = _unusual_table(classifier, images)
-    elif classifier.head_.task != "classes": table = _answer_table(classifier, list(images), E)
-    else:
-        predictions = classifier.predictions(E)
-        columns = {name: [getattr(p, field) for p in predictions]
-                   for name, field in (("prediction", "label"), ("score", "score"), ("margin", "margin"))}
-        table = pd.DataFrame(dict(image=list(images), **columns))
-        for c in classifier.classes_.tolist(): table[f"p({c})"] = [p.scores[c] for p in predictions]
+    table = _answer_table(classifier, images)
     with atomic_file(out) as part: write_csv(table.round(4), part)
     found = table["prediction"]
     print((found.describe() if found.dtype.kind == "f" else found.value_counts()).to_string(), f"\n{out}")

@@ -117,11 +117,11 @@ def control(
     progress: bool = True,  # Show a progress bar
 ) -> tuple[dict, dict] | None:  # Measures before, and after a repair at a random place; None for a mark that moves
     "What the same repair at a random place does."
-    mark, classes = found.marks[k], found.before.classes_.tolist()
+    mark, head = found.marks[k], found.before.head_
     if mark.boxes is not None: return None
     some = np.flatnonzero(found.kept)
     some = np.sort(np.random.default_rng(seed).permutation(some)[:_CONTROLLED])
-    images, codes = found.images[some], np.array([classes.index(label) for label in found.labels[some].tolist()])
+    images, codes = found.images[some], head.indices(found.labels[some])
     folds = make_folds(codes, found.groups[some], seed, FOLDS)
     if not folds or not mark.shows[some].any(): return None
     other = make_mark(mark.label, _other_place(mark.box, seed), mark.shows[some], images, found.before.backbone, progress=False)
@@ -131,7 +131,7 @@ def control(
     with threadpool_limits(1):
         for states in ((0,), (3, 4)):
             p = fold_scores(found.before, table, Way(states, codes, np.ones(len(some), bool)), folds, seed)
-            measured.append(mark_measures(p[:3], codes, mark.shows[some], classes.index(mark.label)))
+            measured.append(mark_measures(p[:3], codes, mark.shows[some], head.index(mark.label)))
     return measured[0], measured[1]
 
 # %% ../../nbs/7_auditing/11_proof.ipynb #da430f34
@@ -177,8 +177,8 @@ def _limits(found: Repair, mark: Mark, before: dict, after: dict) -> list[str]:
 
 def _compared(found: Repair, k: int, seed: int) -> tuple[dict, dict, tuple]:
     "Measures of a mark before and after, and what has become of its AUC without the mark."
-    mark, classes, kept = found.marks[k], found.before.classes_.tolist(), found.kept
-    c, codes = classes.index(mark.label), np.array([classes.index(label) for label in found.labels[kept].tolist()])
+    mark, head, kept = found.marks[k], found.before.head_, found.kept
+    c, codes = head.index(mark.label), head.indices(found.labels[kept])
     asked = [p[[0, 1, 2 + k]][:, kept] for p in (found.old, found.new)]
     before, after = (mark_measures(p, codes, mark.shows[kept], c) for p in asked)
     change = paired_interval(codes == c, asked[0][1, :, c], asked[1][1, :, c], seed)
@@ -198,8 +198,8 @@ def _cost_sentence(mark: Mark, change: tuple) -> str:
 # %% ../../nbs/7_auditing/11_proof.ipynb #c0b2d1df
 def _mean_auc_change(found: Repair, seed: int) -> tuple[float, float, float]:
     "The change of the mean AUC of all classes on images as they are, and its interval."
-    classes, kept = found.before.classes_.tolist(), found.kept
-    codes = np.array([classes.index(label) for label in found.labels[kept].tolist()])
+    kept = found.kept
+    codes = found.before.head_.indices(found.labels[kept])
     old, new = found.old[0][kept], found.new[0][kept]
     def change(some): return np.nanmean(class_aucs(codes[some], new[some])) - np.nanmean(class_aucs(codes[some], old[some]))
     rng, n = np.random.default_rng(seed), len(codes)

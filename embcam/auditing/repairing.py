@@ -6,8 +6,6 @@
 __all__ = ['FOLDS', 'embed_states', 'head_kind', 'Way', 'fold_scores', 'read_names', 'Repair', 'repair']
 
 # %% ../../nbs/7_auditing/10_repairing.ipynb #55f76676
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +20,14 @@ from threadpoolctl import threadpool_limits
 from .marks import Mark
 from .near_duplicates import training_images
 from ..images import ImageSet, open_image
+from ..images.folders import table_rows
 from ..judging.removal import to_input_resolution
 from ..model import EmbeddingClassifier, HEADS
 from ..model.head_choice import best_strength, cross_calibrated, make_folds, out_of_fold
 from ..model.held_out import held_out_classes
 from ..network import Backbone
 from ..progress import tqdm
+from ..ranking import Head
 from ..ranking.questions import class_scores, pipeline_steps
 
 # %% ../../nbs/7_auditing/10_repairing.ipynb #8aa719b8
@@ -141,7 +141,7 @@ def read_names(
     column: str | None = None,  # Whose values are wanted, such as "class"
 ) -> dict:  # {name: value, or None}
     "What a CSV file says of images; ValueError that names the first image that is not there, and what else is wrong."
-    rows = _csv_rows(file)
+    rows = table_rows(file)
     wanted = ["image"] + [column]*bool(column)
     if missing := [name for name in wanted if rows and name not in rows[0]]:
         raise ValueError(f"{file} needs the column{'s'*(len(wanted) > 1)} {' and '.join(wanted)}: {missing[0]} is missing.")
@@ -152,15 +152,6 @@ def read_names(
         if name in found: raise ValueError(f"{file} names {row['image']} twice.")
         found[name] = row[column] if column else None
     return found
-
-
-def _csv_rows(file: str | Path) -> list[dict]:
-    "The rows of a CSV file, with commas or semicolons."
-    try: text = Path(file).read_text(encoding="utf-8-sig")
-    except OSError as error: raise ValueError(f"{file} cannot be read ({error.strerror}): check the name.") from None
-    except UnicodeDecodeError: raise ValueError(f"{file} is no UTF-8: save it as CSV UTF-8.") from None
-    head = text.partition("\n")[0]
-    return list(csv.DictReader(io.StringIO(text), delimiter=";" if head.count(";") > head.count(",") else ","))
 
 # %% ../../nbs/7_auditing/10_repairing.ipynb #b7975b58
 def _relabelled(images: ImageSet, labels: Mapping | None, classes: list) -> np.ndarray:
@@ -222,13 +213,14 @@ def _fit_again(
                                       random_state=seed, progress=False)
 
 
-def _codes(labels: np.ndarray, kept: np.ndarray, classes: list) -> np.ndarray:
+def _codes(labels: np.ndarray, kept: np.ndarray, head: Head) -> np.ndarray:
     "Positions of classes; ValueError for a class that the model does not know, or that no image is left of."
+    classes = head.classes
     strange = [label for label in np.unique(labels).tolist() if label not in classes]
     if strange: raise ValueError(f"The model knows no class {strange[0]!r}: it knows {', '.join(map(str, classes))}.")
     for c in classes:
         if not (labels[kept] == c).any(): raise ValueError(f"No image of the class {c!r} is left.")
-    return np.array([classes.index(label) for label in labels.tolist()])
+    return head.indices(labels)
 
 # %% ../../nbs/7_auditing/10_repairing.ipynb #68daf719
 def _check_marks(marks: Sequence[Mark], n: int, classes: list) -> list:
@@ -249,17 +241,17 @@ def repair(
     progress: bool = True,  # Show progress
 ) -> Repair:
     "Fit the head again so that it ignores marks; ValueError for what is not there."
-    classes, images = classifier.classes_.tolist(), images.at_bits(classifier.backbone.bits)
-    marks, kept = _check_marks(marks, len(images), classes), _kept(images, drop)
-    changed = _relabelled(images, labels, classes)
-    given, codes = _codes(images.labels, kept | True, classes), _codes(changed, kept, classes)
+    head, images = classifier.head_, images.at_bits(classifier.backbone.bits)
+    marks, kept = _check_marks(marks, len(images), head.classes), _kept(images, drop)
+    changed = _relabelled(images, labels, head.classes)
+    given, codes = _codes(images.labels, kept | True, head), _codes(changed, kept, head)
     E = classifier.backbone.embed(images, progress=progress)
     table = E[None]
     if marks: table = np.concatenate([table, embed_states(images.images, marks, classifier.backbone, progress)])
     trained = training_images(classifier, images, E)
     trained = (trained if trained.any() else ~trained) & kept
     groups = np.arange(len(images)) if images.groups is None else np.unique(images.groups, return_inverse=True)[1]
-    _codes(changed, trained, classes)
+    _codes(changed, trained, head)
     after = _fit_again(classifier, changed[trained], table[:, trained], groups[trained], seed)
     after.remember(images[trained], E[trained], changed[trained])
     folds, old, new = make_folds(codes, groups, seed, FOLDS), None, None
@@ -268,5 +260,5 @@ def repair(
         with threadpool_limits(1):
             old = fold_scores(classifier, table, Way((0,), given, kept | True), folds, seed)
             new = fold_scores(classifier, table, Way(taught, codes, kept), folds, seed)
-        after.held_out_ = held_out_classes(new[0][trained], np.array([after.classes_.tolist().index(c) for c in changed[trained].tolist()]))
+        after.held_out_ = held_out_classes(new[0][trained], after.head_.indices(changed[trained]))
     return Repair(classifier, after, images, marks, changed, kept, trained, table, old, new, groups)

@@ -150,7 +150,6 @@ def rank(
 # %% ../../nbs/5_explanation/03_records.ipynb #5074165f
 SHOWN = 13  # bars of a ranking in a figure
 
-
 @dataclass(frozen=True, eq=False)
 class Explanation:
     "Why one image got the answer that it got, and where in the image that shows."
@@ -190,40 +189,11 @@ class Explanation:
         return None if self.ranking is None else self.ranking.versus
 
     @property
-    def question(self) -> Question | None:
-        "What was asked; None where two images are compared."
-        return None if self.ranking is None else self.ranking.question
-
-    @property
-    def answer(self) -> float:
-        "What the model answers to the question."
-        if self.beside is not None: return self.beside.answer
-        return self.predicted.score if self.question is None else float(self.question(self.embedding)[0])
-
-    @property
     def summary(self) -> str:
         "The prediction in words, such as 'open (72%)', or the question and its answer, such as 'ink 0.31'."
         if self.question is None or self.question.head.task == "classes":
             return prediction_words(self.prediction, self.predicted.score, self.settings["scores"])
         return prediction_words(self.question.name, self.answer, self.unit)
-
-    @property
-    def unit(self) -> str | None:
-        "Of the answer; None where two images are compared."
-        if self.beside is not None: return "standard deviations of good images"
-        return None if self.question is None else self.question.unit
-
-    @property
-    def by_bank(self) -> bool:
-        "Whether the map is that of a bank of cells: by it the image is more unusual than by its embedding."
-        return "bank" in self.maps.toward
-
-    @property
-    def threshold(self) -> float | None:
-        "The answer beyond which an image is unusual; None where the question is another one."
-        if self.question is None or self.question.label != UNLIKE: return None
-        given = self.explainer.threshold
-        return self.explainer.classifier.threshold() if given == "auto" else given
 
     @property
     def evidence(self) -> dict[str, float]:
@@ -239,6 +209,40 @@ class Explanation:
         shares = ", ".join(f"{layer} {share:.2f}" for layer, share in self.evidence.items())
         cosine = "" if self.similarity is None else f", similarity {self.similarity:.2f}"
         return f"Explanation of {self.name!r}: {self.summary}, {self.target_name}, {self.method}{cosine}; evidence {shares}"
+
+# %% ../../nbs/5_explanation/03_records.ipynb #7f483f55
+@patch(as_prop=True)
+def question(self: Explanation) -> Question | None:
+    "What was asked; None where two images are compared."
+    return None if self.ranking is None else self.ranking.question
+
+
+@patch(as_prop=True)
+def answer(self: Explanation) -> float:
+    "What the model answers to the question."
+    if self.beside is not None: return self.beside.answer
+    return self.predicted.score if self.question is None else float(self.question(self.embedding)[0])
+
+
+@patch(as_prop=True)
+def unit(self: Explanation) -> str | None:
+    "Of the answer; None where two images are compared."
+    if self.beside is not None: return "standard deviations of good images"
+    return None if self.question is None else self.question.unit
+
+
+@patch(as_prop=True)
+def by_bank(self: Explanation) -> bool:
+    "Whether the map is that of a bank of cells: by it the image is more unusual than by its embedding."
+    return "bank" in self.maps.toward
+
+
+@patch(as_prop=True)
+def threshold(self: Explanation) -> float | None:
+    "The answer beyond which an image is unusual; None where the question is another one."
+    if self.question is None or self.question.label != UNLIKE: return None
+    given = self.explainer.threshold
+    return self.explainer.classifier.threshold() if given == "auto" else given
 
 # %% ../../nbs/5_explanation/03_records.ipynb #dbcf0b61
 @patch(as_prop=True)

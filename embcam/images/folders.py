@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['is_left_out', 'composed', 'is_text', 'image_files', 'subfolders', 'class_folders', 'mask_beside', 'holds_masks',
-           'image_groups', 'load_folder', 'Targets', 'load_targets', 'list_images']
+           'table_rows', 'image_groups', 'load_folder', 'Targets', 'load_targets', 'list_images']
 
 # %% ../../nbs/1_images/04_folders.ipynb #bfc1381f
 import csv
@@ -307,9 +307,11 @@ def _groups_by_level(level: int, names: list[str], places: list[Path]) -> list[s
     return [place.parts[level - 1] for place in places]
 
 # %% ../../nbs/1_images/04_folders.ipynb #da2e0175
-def _table_rows(file: Path) -> list[dict]:
+def table_rows(
+    file: str | Path,  # CSV, with commas or semicolons
+) -> list[dict]:
     "The rows of a CSV file; ValueError where it cannot be read."
-    try: text = file.read_text(encoding="utf-8-sig")
+    try: text = Path(file).read_text(encoding="utf-8-sig")
     except OSError as error: raise ValueError(f"{file} cannot be read ({error.strerror}): check the name.") from None
     except UnicodeDecodeError: raise ValueError(f"{file} is no UTF-8: save it as CSV UTF-8.") from None
     head = text.partition("\n")[0]
@@ -322,7 +324,7 @@ def _groups_by_table(
     names: list[str],  # Of the images, below the folder
 ) -> list[str]:
     "The column `group` of a table, by its column `image`; ValueError that names the first image that is unknown, double or missing."
-    rows = _table_rows(file)
+    rows = table_rows(file)
     if rows and not {"image", "group"} <= set(rows[0]):
         raise ValueError(f"{file} needs the columns image and group, and has {', '.join(map(str, rows[0]))}.")
     known, groups = set(names), {}
@@ -432,7 +434,7 @@ def load_targets(
     file, folder = Path(table), Path(folder)
     if not folder.is_dir(): raise ImageError(f"{folder} does not exist." if not folder.exists() else f"{folder} is no folder.")
     known = {composed(path.relative_to(folder).as_posix()): path for path in image_files(folder)[0]}
-    rows = _table_rows(file)
+    rows = table_rows(file)
     if not rows: raise ValueError(f"{file} has no rows.")
     head = [name for name in rows[0] if name]
     by = "image" if "image" in head else head[0]

@@ -70,8 +70,20 @@ def map_answer(
     "How unusual each image is by its map."
     return (np.clip(maps.astype(float), 0, None)**_POWER).mean((1, 2))**(1/_POWER)
 
+# %% ../../nbs/4_model/06_bank.ipynb #dbae574b
+class _Unusual(OutlierMixin, BaseEstimator):
+    "What outlier detectors share: a threshold, `offset_`, on `score_samples`."
 
-class CellBank(OutlierMixin, BaseEstimator):
+    def decision_function(self, X) -> np.ndarray:
+        "How usual each is above the threshold, (n,): negative for what is unusual."
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X) -> np.ndarray:
+        "1 for what is usual, -1 for what is not, (n,)."
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+
+class CellBank(_Unusual):
     "Good images' cells: how unusual is each place of a new image? An outlier detector of images."
 
     def __init__(
@@ -94,53 +106,53 @@ class CellBank(OutlierMixin, BaseEstimator):
         groups = getattr(X, "groups", None)
         return self.fit_cells(self.backbone.embed_cells(X, self.progress), groups)
 
-    def fit_cells(self, cells: np.ndarray, groups: np.ndarray | None = None) -> "CellBank":
-        "The same from their cells, (n, h, w, C)."
-        n, h, w, channels = cells.shape
-        owners = np.unique(np.arange(n) if groups is None else groups, return_inverse=True)[1]
-        if n < _FEWEST or owners.max() < 1:
-            raise ValueError(f"{n} good images in {owners.max() + 1} groups: what is usual takes {_FEWEST} images or more, in two groups.")
-        kept = np.sort(np.random.default_rng(self.random_state).permutation(n)[:_MOST])
-        spread = cells[kept].reshape(-1, channels).std(0, dtype=np.float32)
-        self.scale_ = np.maximum(spread, .01*spread.max()) + np.float32(1e-12)
-        points, whose = self._scaled(cells[kept]), np.repeat(owners[kept], h*w)
-        chosen = greedy_coreset(points, self.size, self.random_state)
-        self.cells_ = points[chosen]
-        apart = nearest_distances(self._scaled(cells), self.cells_, (np.repeat(owners, h*w), whose[chosen])).reshape(n, h, w)
-        finite = np.where(np.isfinite(apart), apart, apart[np.isfinite(apart)].max(initial=0))
-        self.mean_ = gaussian_filter(finite.mean(0), 1, mode="nearest")
-        spread = gaussian_filter(finite.std(0), 1, mode="nearest")
-        self.spread_ = np.maximum(spread, .1*np.median(spread)) + 1e-12
-        self.left_out_ = map_answer((finite - self.mean_)/self.spread_)
-        self.offset_ = -float(np.quantile(self.left_out_, self.share, method="higher"))
-        return self
-
-    def _scaled(self, cells: np.ndarray) -> np.ndarray:  # (n*h*w, C) float32
-        "Cells one below the other, each channel over its spread."
-        return cells.reshape(-1, cells.shape[-1]).astype(np.float32)/self.scale_
-
-    def cell_maps(self, cells: np.ndarray) -> np.ndarray:  # (n, h, w)
-        "How unusual each place is, in standard deviations of good images at the same place."
-        check_is_fitted(self, "cells_")
-        if cells.shape[1:3] != self.mean_.shape:
-            raise ValueError(f"The bank has {self.mean_.shape} places, these images {cells.shape[1:3]}: take the same size of input.")
-        return (nearest_distances(self._scaled(cells), self.cells_).reshape(cells.shape[:3]) - self.mean_)/self.spread_
-
-    def maps(self, X) -> np.ndarray:  # (n, h, w)
-        "The same of images."
-        return self.cell_maps(self.backbone.embed_cells(X, self.progress))
-
     def score_samples(self, X) -> np.ndarray:
         "How usual each image is, higher for what is usual, (n,)."
         return -map_answer(self.maps(X))
 
-    def decision_function(self, X) -> np.ndarray:
-        "The same above the threshold, (n,): negative for what is unusual."
-        return self.score_samples(X) - self.offset_
+# %% ../../nbs/4_model/06_bank.ipynb #eb68930b
+@patch
+def fit_cells(self: CellBank, cells: np.ndarray, groups: np.ndarray | None = None) -> "CellBank":
+    "The same from their cells, (n, h, w, C)."
+    n, h, w, channels = cells.shape
+    owners = np.unique(np.arange(n) if groups is None else groups, return_inverse=True)[1]
+    if n < _FEWEST or owners.max() < 1:
+        raise ValueError(f"{n} good images in {owners.max() + 1} groups: what is usual takes {_FEWEST} images or more, in two groups.")
+    kept = np.sort(np.random.default_rng(self.random_state).permutation(n)[:_MOST])
+    spread = cells[kept].reshape(-1, channels).std(0, dtype=np.float32)
+    self.scale_ = np.maximum(spread, .01*spread.max()) + np.float32(1e-12)
+    points, whose = self._scaled(cells[kept]), np.repeat(owners[kept], h*w)
+    chosen = greedy_coreset(points, self.size, self.random_state)
+    self.cells_ = points[chosen]
+    apart = nearest_distances(self._scaled(cells), self.cells_, (np.repeat(owners, h*w), whose[chosen])).reshape(n, h, w)
+    finite = np.where(np.isfinite(apart), apart, apart[np.isfinite(apart)].max(initial=0))
+    self.mean_ = gaussian_filter(finite.mean(0), 1, mode="nearest")
+    spread = gaussian_filter(finite.std(0), 1, mode="nearest")
+    self.spread_ = np.maximum(spread, .1*np.median(spread)) + 1e-12
+    self.left_out_ = map_answer((finite - self.mean_)/self.spread_)
+    self.offset_ = -float(np.quantile(self.left_out_, self.share, method="higher"))
+    return self
 
-    def predict(self, X) -> np.ndarray:
-        "1 for what is usual, -1 for what is not, (n,)."
-        return np.where(self.decision_function(X) < 0, -1, 1)
+
+@patch
+def _scaled(self: CellBank, cells: np.ndarray) -> np.ndarray:  # (n*h*w, C) float32
+    "Cells one below the other, each channel over its spread."
+    return cells.reshape(-1, cells.shape[-1]).astype(np.float32)/self.scale_
+
+
+@patch
+def cell_maps(self: CellBank, cells: np.ndarray) -> np.ndarray:  # (n, h, w)
+    "How unusual each place is, in standard deviations of good images at the same place."
+    check_is_fitted(self, "cells_")
+    if cells.shape[1:3] != self.mean_.shape:
+        raise ValueError(f"The bank has {self.mean_.shape} places, these images {cells.shape[1:3]}: take the same size of input.")
+    return (nearest_distances(self._scaled(cells), self.cells_).reshape(cells.shape[:3]) - self.mean_)/self.spread_
+
+
+@patch
+def maps(self: CellBank, X) -> np.ndarray:  # (n, h, w)
+    "The same of images."
+    return self.cell_maps(self.backbone.embed_cells(X, self.progress))
 
 # %% ../../nbs/4_model/06_bank.ipynb #33862fda
 _KEPT = "cells", "scale", "mean", "spread", "left_out"
@@ -171,7 +183,7 @@ def from_arrays(
 _PARTS = 10  # of the good images, left out in turn
 
 
-class Mahalanobis(OutlierMixin, BaseEstimator):
+class Mahalanobis(_Unusual):
     "How far an embedding lies from those of good images, by a shrunk covariance. An outlier detector."
 
     def __init__(
@@ -188,24 +200,16 @@ class Mahalanobis(OutlierMixin, BaseEstimator):
         if len(X) < _FEWEST: raise ValueError(f"{len(X)} good images: what is usual takes {_FEWEST} or more.")
         self.n_features_in_ = X.shape[1]
         self.covariance_ = LedoitWolf().fit(X)
-        left_out = np.zeros(len(X))
+        self.left_out_ = np.zeros(len(X))
         for train, test in KFold(_PARTS, shuffle=True, random_state=self.random_state).split(X):
-            left_out[test] = LedoitWolf().fit(X[train]).mahalanobis(X[test])
-        self.offset_ = -float(np.quantile(left_out, self.share, method="higher"))
+            self.left_out_[test] = LedoitWolf().fit(X[train]).mahalanobis(X[test])
+        self.offset_ = -float(np.quantile(self.left_out_, self.share, method="higher"))
         return self
 
     def score_samples(self, X) -> np.ndarray:
         "Minus the squared distance, (n,)."
         check_is_fitted(self, "covariance_")
         return -self.covariance_.mahalanobis(np.asarray(X, float))
-
-    def decision_function(self, X) -> np.ndarray:
-        "The same above the threshold, (n,): negative for what is unusual."
-        return self.score_samples(X) - self.offset_
-
-    def predict(self, X) -> np.ndarray:
-        "1 for what is usual, -1 for what is not, (n,)."
-        return np.where(self.decision_function(X) < 0, -1, 1)
 
 # %% ../../nbs/4_model/06_bank.ipynb #5728cf3f
 _HALF = .5  # weight of the embedding's answer beside the bank's

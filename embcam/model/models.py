@@ -76,7 +76,7 @@ def _has(method: str):
         return hasattr(paper_forest() if estimator is None else estimator, method)
     return check
 
-
+# %% ../../nbs/4_model/07_models.ipynb #d27e1764
 def _joined(model, X) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "How unusual images are by embedding and bank together, and by each, (n,); ValueError for embeddings."
     X = collected(X)
@@ -96,7 +96,7 @@ def _passed_on(method: str, says: str):
     ask.__name__, ask.__doc__ = method, says
     return available_if(_has(method))(ask)
 
-
+# %% ../../nbs/4_model/07_models.ipynb #88ac54fe
 class EmbeddingModel(BaseEstimator):
     "Images or embeddings in, answers out: a backbone, selected features, and any scikit-learn estimator."
 
@@ -173,18 +173,24 @@ class EmbeddingModel(BaseEstimator):
         values = head.values(self.embed(X))
         return head.estimator.score(values, head.encode(labels_of(X, y)) if head.task == "classes" else y)
 
-    def scores(self, X) -> np.ndarray:
-        "Probabilities (n, C); squashed margins or votes where the estimator has none; answers (n, M) of what is no classifier."
-        return fitted_head(self).scores(self.embed(X))
+# %% ../../nbs/4_model/07_models.ipynb #f85c94f1
+@patch
+def scores(self: EmbeddingModel, X) -> np.ndarray:
+    "Probabilities (n, C); squashed margins or votes where the estimator has none; answers (n, M) of what is no classifier."
+    return fitted_head(self).scores(self.embed(X))
 
-    def predictions(self, X) -> list:
-        "Predicted class, its score and its margin, for each image or embedding; or its answers."
-        return fitted_head(self).predictions(self.embed(X))
 
-    def get_feature_names_out(self, input_features=None) -> np.ndarray:
-        "Names of the selected features, such as 'resnet18_317'."
-        check_is_fitted(self, "estimator_")
-        return np.array([f"{self.backbone.arch}_{self.backbone.feature_name(f)}" for f in self.selected_.tolist()], object)
+@patch
+def predictions(self: EmbeddingModel, X) -> list:
+    "Predicted class, its score and its margin, for each image or embedding; or its answers."
+    return fitted_head(self).predictions(self.embed(X))
+
+
+@patch
+def get_feature_names_out(self: EmbeddingModel, input_features=None) -> np.ndarray:
+    "Names of the selected features, such as 'resnet18_317'."
+    check_is_fitted(self, "estimator_")
+    return np.array([f"{self.backbone.arch}_{self.backbone.feature_name(f)}" for f in self.selected_.tolist()], object)
 
 # %% ../../nbs/4_model/07_models.ipynb #0244463c
 def fitted_head(
@@ -396,19 +402,13 @@ def remember(
     return self
 
 # %% ../../nbs/4_model/07_models.ipynb #7b954fc5
-def _codes_of(classifier: EmbeddingModel) -> np.ndarray:
-    "Positions of the classes of the training images."
-    position = {label: k for k, label in enumerate(classifier.classes_.tolist())}
-    return np.array([position[label] for label in classifier.labels_.tolist()], int)
-
-
 @patch
 def held_out(self: EmbeddingModel) -> HeldOut | None:
     "What images that the head was not trained on say of its classes; None where it cannot be measured, or of what is no classifier."
     if fitted_head(self).task != "classes": return None
     if not hasattr(self, "held_out_"):
         head = getattr(self.estimator_, "best_estimator_", self.estimator_)  # a search has found its settings
-        self.held_out_ = cross_validated(head, self.background_, _codes_of(self), len(self.selected_), self.random_state)
+        self.held_out_ = cross_validated(head, self.background_, self.head_.indices(self.labels_), len(self.selected_), self.random_state)
     return self.held_out_
 
 
@@ -423,7 +423,7 @@ def shuffled(self: EmbeddingModel) -> np.ndarray | None:  # float32 (heads, C, K
     "Weights of heads on shuffled labels, which read the same features."
     if fitted_head(self).task != "classes": return None
     if not hasattr(self, "shuffled_"):
-        values, codes = self.background_[:, self.selected_], _codes_of(self)
+        values, codes = self.background_[:, self.selected_], self.head_.indices(self.labels_)
         several = len(np.unique(codes)) > 1
         self.shuffled_ = shuffled_heads(values, codes, len(self.classes_), self.random_state) if several else None
     return self.shuffled_
@@ -436,6 +436,7 @@ def _own_left_out(self: EmbeddingModel) -> np.ndarray | None:
     "See `left_out`: of the estimator alone."
     head = fitted_head(self)
     if head.task != "unlike" or len(head.training) < 2: return None
+    if not hasattr(self, "left_out_") and hasattr(self.estimator_, "left_out_"): self.left_out_ = self.estimator_.left_out_
     if not hasattr(self, "left_out_"):
         found = np.zeros(len(head.training))
         estimator = getattr(self.estimator_, "best_estimator_", self.estimator_)  # a search has found its settings

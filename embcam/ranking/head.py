@@ -183,7 +183,14 @@ def positions(self: Head, E: np.ndarray) -> np.ndarray:
 @patch
 def encode(self: Head, labels) -> np.ndarray:
     "What the estimator calls these classes, (n,)."
-    return np.asarray(self.estimator.classes_)[[self.index(label) for label in np.asarray(labels).tolist()]]
+    return np.asarray(self.estimator.classes_)[self.indices(labels)]
+
+
+@patch
+def indices(self: Head, labels) -> np.ndarray:
+    "The positions of classes, (n,)."
+    place = {name: k for k, name in enumerate(self.classes)}
+    return np.array([place[label] if label in place else self.index(label) for label in np.asarray(labels).tolist()], int)
 
 
 @patch
