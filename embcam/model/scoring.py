@@ -232,7 +232,7 @@ def number_scores(
     drawn = np.random.default_rng(seed).integers(0, len(true), (samples, len(true)))
     rows = {}
     for name, t, p in zip(names, true.T, predicted.T):
-        ends = np.nanquantile([_number_scores(t[some], p[some]) for some in drawn], [.025, .975], axis=0)
+        ends = pd.DataFrame([_number_scores(t[some], p[some]) for some in drawn]).quantile([.025, .975]).to_numpy()
         row = zip(("MAE", "Spearman", "R2"), _number_scores(t, p), ends.T)
         rows[name] = {key: value for of, mean, (low, high) in row for key, value in ((of, mean), (f"{of} low", low), (f"{of} high", high))}
     return pd.DataFrame(rows).T
