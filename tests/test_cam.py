@@ -18,7 +18,7 @@ from embcam.maps import CosineTarget, EnergyTarget, LayerMaps, LinearTarget, act
 from embcam.maps.methods import GRADIENT_METHODS
 from embcam.maps.cam import grid_maps
 from embcam.maps.cells import cell_evidence, is_traced
-from embcam.maps.layer_maps import combine, evidence, heat
+from embcam.images.layer_maps import combine, evidence, heat
 from embcam.maps.methods import _weighted_sum, layer_gradients
 from embcam.maps.package import package_maps
 from embcam.network import Backbone

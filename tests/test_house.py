@@ -10,7 +10,7 @@ import embcam
 
 PACKAGE = Path(embcam.__file__).parent
 FLOORS = [["figure", "files", "progress"], ["images"], ["drawing", "network"], ["ranking"], ["maps", "model"], ["explanation"],
-          ["judging", "scale"], ["auditing"], ["explorer"], ["demo"], ["cli"]]
+          ["judging", "scale"], ["auditing"], ["explorer"], ["export"], ["demo"], ["cli"]]
 FLOOR = {street: floor for floor, streets in enumerate(FLOORS) for street in streets}
 FACES = [street for street in FLOOR if (PACKAGE/street).is_dir()]
 ROOMS = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py") if path.name not in ("__init__.py", "_modidx.py"))

@@ -21,7 +21,7 @@ from .records import SHOWN, Explanation
 from ..figure import figure_jpeg, new_figure
 from ..images import image_sources, open_image, resize, thumbnail
 from ..maps import feature_maps
-from ..maps.layer_maps import shared_limits
+from ..images.layer_maps import shared_limits
 from ..network import Trace
 
 # %% ../../nbs/5_explanation/05_showing.ipynb #672e06b0

@@ -19,7 +19,7 @@ from ..drawing import annotate, mask_outline, overlay
 from ..explanation import Explainer, Explanation
 from ..figure import faint_ink, new_figure
 from ..images import ImageSet, image_names, image_sources, resize
-from ..maps.layer_maps import shared_limits
+from ..images.layer_maps import shared_limits
 from ..ranking import Ranking
 
 # %% ../../nbs/8_explorer/01_view.ipynb #3bf02e99

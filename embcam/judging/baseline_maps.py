@@ -25,7 +25,7 @@ from .cost import MapMaker, MapResult, count_passes
 from .faithfulness import embed_altered, score_images
 from .removal import impute_pixels, superpixels, to_input_resolution
 from ..maps import Target
-from ..maps.layer_maps import combine
+from ..images.layer_maps import combine
 from ..model import EmbeddingClassifier
 from ..ranking import Head, Ranking, similarity
 

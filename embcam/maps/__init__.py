@@ -3,7 +3,7 @@ from ..drawing import overlay
 from .targets import CosineTarget, EnergyTarget, LinearTarget, Target
 from .methods import CAM_METHODS, CamMethod
 from . import package  # noqa: F401, its names are imported from there
-from .layer_maps import LayerMaps
+from ..images.layer_maps import LayerMaps
 from .cells import cell_evidence, cell_shapley
 from .cam import activation_maps, feature_maps
 from .boxes import Place, boxes_on_mask, coco_record, relevance_mask, relevance_places

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..images import resize
 from .cells import cell_evidence, gate, is_traced, neighbourhood, sharpness
-from .layer_maps import LayerMaps
+from ..images.layer_maps import LayerMaps
 from .methods import CAM_METHODS, gradcam, layer_gradients
 from .package import as_method, package_maps
 from .targets import LinearTarget, Target

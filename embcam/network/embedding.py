@@ -29,7 +29,7 @@ from .adapt import OneByOne, adapt_network, one_by_one
 from .cache import DiskCache, prefetch
 from .checkpoints import weights_hash
 from .fast import choose_precision, fast_network
-from .frames import Frame, Preparation
+from ..images.frames import Frame, Preparation
 from .layers import (PooledStages, as_grid, choose_layers, choose_pooled, find_grids, find_stages, image_channels,
                                    input_stride, like_network, network_lock, patch_grid, random_image, record_activations)
 from .weights import WeightsSource, build_network
@@ -152,7 +152,6 @@ class Backbone:
     std = property(attrgetter("preparation.std"), doc="Divides the difference.")
     channels = property(attrgetter("preparation.channels"), doc="Of the network's images: 3, or 1 for grey ones.")
     strides = property(attrgetter("preparation.strides"), doc="What sides of a native input are multiples of, and at least, pixels.")
-    prepare = property(attrgetter("preparation.prepare"), doc="`Preparation.prepare`: an image as the network's input, and its frame.")
     n_features = property(attrgetter("anatomy.n_features"), doc="Length D of the embedding.")
     grids = property(attrgetter("anatomy.grids"), doc="{module: (layout, (C, h, w))}")
     stages = property(attrgetter("anatomy.stages"), doc="{layer: grid (h, w)}: where maps are drawn by default.")
@@ -161,6 +160,14 @@ class Backbone:
     pooled = property(attrgetter("anatomy.pooled"), doc="Layers whose averages make the embedding; None: the network's own embedding.")
     averages = property(attrgetter("anatomy.averages"), doc="{layer: the slice of the embedding that is its plain average}")
     feature_layers = property(attrgetter("anatomy.feature_layers"), doc="The layer that each feature is the average of, or None.")
+
+    def prepare(
+        self,
+        image: np.ndarray,  # (h, w, 3) uint8
+    ) -> tuple[torch.Tensor, Frame]:  # The network's input (3, H, W) float32, or (1, H, W), and how the image lies in it
+        "`Preparation.prepare`, as a tensor."
+        x, frame = self.preparation.prepare(image)
+        return torch.from_numpy(x), frame
 
     def __sklearn_clone__(self) -> "Backbone": return self  # clones of a classifier share the network and its cache
 
