@@ -1152,9 +1152,7 @@ def repair(args: argparse.Namespace) -> None:
     found = repair_model(classifier, images, marks, labels, drop, args.seed)
     proof = found.prove(args.seed)
     print(proof)
-    if proof.worse: raise ValueError(f"nothing is written: {proof.worse}")
-    model = found.after.save(args.out, overwrite=args.force)
-    proof.save(model/"proof", seed=args.seed)
+    model = proof.save_model(args.out, args.force, args.seed)
     print(f"model: {model}", f"open {model}/proof/index.html", sep="\n")
 
 # %% ../nbs/cli.ipynb #59c75d17

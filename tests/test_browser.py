@@ -242,7 +242,9 @@ def play(p: Page) -> None:
     p.changes("the signed target", p.select, "Target", "signed: what pushes")
     p.changes("another class", p.select, "Explain", "interrupted")
     p.changes("reasons for a class against another", p.select, "against", "good")
-    if p.name == "voila": p.changes("a click on the image of a suspect", p.suspect, "02.png")
+    if p.name == "voila":
+        p.changes("a click on the image of a suspect", p.suspect, "02.png")
+        check(f"{p.name}: no training images, no new model", "fitted on are not here" in page.locator(".emb").inner_text())
     for width in 900, 1700:
         page.set_viewport_size(dict(width=width, height=1500))
         page.wait_for_timeout(500)
@@ -271,7 +273,39 @@ def play_demo(p: Page) -> None:
     p.changes("the signed target", p.select, "Target", "signed: what pushes")
     p.changes("another image", p.thumbnail, 3)
     p.changes("a feature switched off", p.switch, 0)
+    play_better(p)
     check(f"{p.name}: nothing in the console", not p.complaints)
+
+
+def play_better(p: Page) -> None:
+    "Wishes for the next model: a box, another label, undo; fit again, both sides, and a new folder."
+    page = p.page
+    def click(name): page.get_by_role("button", name=name, exact=True).click()
+    def says(text, timeout=20_000):
+        page.wait_for_function(f"() => document.querySelector('.emb').innerText.includes({text!r})", timeout=timeout)
+    p.changes("what if", p.select, "What if", "paint a rectangle over")
+    click("Ignore this box")
+    says("is ignored")
+    click("Relabel this image")
+    says(".png is ")
+    click("Undo")
+    page.wait_for_function("() => !document.querySelector('.emb').innerText.includes('.png is ')")
+    start = time.time()
+    click("Fit again")
+    says("on images that the heads have not seen", 120_000)
+    sides = page.locator(".emb-sides:visible img:visible")
+    check(f"{p.name}: before and after, side by side, after {time.time() - start:.0f} s", sides.count() == 2)
+    p.shot("better")
+    seen = "() => [...document.querySelectorAll('.emb-sides img')].map(i => i.src).join()"
+    before = page.evaluate(seen)
+    p.changes("another image again", p.thumbnail, 2)
+    page.wait_for_function(f"before => ({seen})() !== before", arg=before)
+    with tempfile.TemporaryDirectory() as folder:
+        page.get_by_label("Folder").fill(f"{folder}/better")
+        click("Save as")
+        page.wait_for_function("() => /Saved: |nothing is written/.test(document.querySelector('.emb').innerText)", timeout=180_000)
+        written, text = Path(folder, "better", "proof", "index.html").exists(), page.locator(".emb").inner_text()
+        check(f"{p.name}: the new model and its proof, or why there is none", written == ("Saved: " in text))
 
 
 def documents(home: Path, browser) -> None:

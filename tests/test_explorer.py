@@ -35,6 +35,7 @@ from embcam.explorer.server import explorer_notebook, images_in, server_command,
 from embcam.explorer.session import LinearMaps, Rankings, Session, Sessions
 from embcam.explorer.view import apply_edit, as_python, color_limits, draw_view, explainer_for, switch_features
 from embcam.images import ImageSet, encode_image, load_folder, make_logos, open_image
+from embcam.judging.shortcuts import stamp
 from embcam.maps import CAM_METHODS, EnergyTarget, LinearTarget, activation_maps
 from embcam.model import HEADS, EmbeddingClassifier, EmbeddingModel
 from embcam.network import Backbone
@@ -518,6 +519,85 @@ def test_groups(explain, clf, logos):
     equal((x.gallery.positions, x.feature.choose.value), ([4], f))
     with pytest.raises(ValueError, match="no image 'gone.png', which the group 'near duplicates' names"):
         Explorer(explain, logos[1], groups={"near duplicates": ["gone.png"]})
+
+
+@pytest.fixture(scope="module")
+def stamped():
+    "Logos on disk, a stamp on the interrupted ones, a model and the artefact that an audit would find."
+    logos = make_logos(60, size=112, seed=1, progress=False)
+    shows = np.where(logos.labels == "interrupted", np.arange(60) % 9 > 0, np.arange(60) % 20 == 0)
+    pixels = [stamp(image, .12, 2)[0] if has else image for image, has in zip(logos.images, shows)]
+    images = ImageSet(pixels, logos.labels, names=logos.names)
+    clf = EmbeddingClassifier.choose(Backbone(size=112, pooled="stages"), images[::2], heads=("ridge",), progress=False)
+    row = {"class": "interrupted", "box": [.8, 0, 1, .2], "images": [name for name, has in zip(images.names, shows) if has]}
+    return images, clf, row
+
+
+def test_a_better_model(stamped, tmp_path):
+    "Wishes are noted, taken back and carried out; the sides follow the image; nothing is written over what is there."
+    images, clf, row = stamped
+    images.write(tmp_path/"set")
+    clf.save(tmp_path/"model")
+    record = dict(artefacts=[row], label_issues=[], near_duplicates=[], outliers=[], atlas=[])
+    (tmp_path/"audit").mkdir()
+    (tmp_path/"audit"/"audit.json").write_text(json.dumps(record))
+    x = open_explorer(tmp_path/"model", tmp_path/"set", audit=tmp_path/"audit")
+    try:
+        x.wait()
+        better, i = x.better, x.gallery.groups["artefact of interrupted"][0]
+        better.buttons["fit"].click()
+        x.wait()
+        assert "Nothing to change yet" in better.said.value
+        better.buttons["box"].click()
+        assert "no rectangle" in better.said.value
+        x.gallery.among.value = "artefact of interrupted"
+        for wish in "artefact", "drop", "undo": better.buttons[wish].click()
+        x.pick(i)
+        x.wait()
+        better.label.value = "good"
+        better.buttons["relabel"].click()
+        equal([change.kind for change in better.changes], ["ignore", "relabel"])
+        better.buttons["undo"].click()
+        better.buttons["fit"].click()
+        x.wait()
+        assert "cross AUC of interrupted" in better.numbers.value and "before" in better.sides[0][1].value
+        equal(better.found.marks[0].shows.sum(), len(row["images"]))
+        before = [image.value for image, _ in better.sides]
+        x.pick(0 if i else 1)
+        x.wait()
+        assert all(image.value != old for (image, _), old in zip(better.sides, before))
+        old = (tmp_path/"model"/"model.json").read_bytes()
+        for name, said in (("", "Name a new folder"), ("model", "is there already"), ("model2", "Saved")):
+            better.name.value = name
+            better.buttons["save"].click()
+            x.wait()
+            assert said in better.said.value
+        equal((tmp_path/"model"/"model.json").read_bytes(), old)
+        assert (tmp_path/"model2"/"proof"/"index.html").exists()
+    finally: x.close()
+
+
+def test_a_box_drawn_by_hand(stamped, clf, logos):
+    "The what-if rectangle is what is ignored; without training images the card is a sentence."
+    images, own, row = stamped
+    x = Explorer(Explainer(own), images[1::2], images[::2])
+    try:
+        for knob, value in dict(left=80, across=0, width=30, height=20, edit="paint", label="interrupted").items():
+            getattr(x.knobs, knob).value = value
+        x.wait()
+        x.better.buttons["box"].click()
+        equal((x.better.changes[0].label, x.better.changes[0].box), ("interrupted", (.8, 0, 1, .2)))
+        x.better.buttons["fit"].click()
+        x.wait()
+        equal(len(x.better.found.images), 30)
+        x.better.buttons["drop"].click()  # an image that the model was not fitted on
+        x.better.buttons["fit"].click()
+        x.wait()
+        assert "is not one of the images that the model is fitted on" in x.better.said.value and x.state.error is None
+    finally: x.close()
+    x = Explorer(Explainer(clf), logos[1].images[:3])
+    assert "are not here" in x.better.box.children[1].value
+    x.close()
 
 
 def test_linear_head(logos):

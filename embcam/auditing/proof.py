@@ -154,6 +154,17 @@ class Proof:
         rows = json.loads(self.table.to_json(orient="records"))
         return dict(repair=repr(self.repair), measures=rows, cost=self.cost, controls=self.controls, limits=self.limits, worse=self.worse)
 
+# %% ../../nbs/7_auditing/11_proof.ipynb #3596e67d
+@patch
+def measures(
+    self: Repair,
+    k: int,  # Which of its marks
+) -> list[dict]:  # Before and after
+    "`mark_measures` of a mark, by heads that have not seen the image."
+    mark, head, kept = self.marks[k], self.before.head_, self.kept
+    codes, c = head.indices(self.labels[kept]), head.index(mark.label)
+    return [mark_measures(p[[0, 1, 2 + k]][:, kept], codes, mark.shows[kept], c) for p in (self.old, self.new)]
+
 # %% ../../nbs/7_auditing/11_proof.ipynb #c2679a44
 _FEW = 10  # unmarked images of a class below which an AUC says little
 
@@ -177,11 +188,10 @@ def _limits(found: Repair, mark: Mark, before: dict, after: dict) -> list[str]:
 
 def _compared(found: Repair, k: int, seed: int) -> tuple[dict, dict, tuple]:
     "Measures of a mark before and after, and what has become of its AUC without the mark."
-    mark, head, kept = found.marks[k], found.before.head_, found.kept
-    c, codes = head.index(mark.label), head.indices(found.labels[kept])
-    asked = [p[[0, 1, 2 + k]][:, kept] for p in (found.old, found.new)]
-    before, after = (mark_measures(p, codes, mark.shows[kept], c) for p in asked)
-    change = paired_interval(codes == c, asked[0][1, :, c], asked[1][1, :, c], seed)
+    mark, kept = found.marks[k], found.kept
+    c, own = found.before.head_.index(mark.label), found.labels[kept] == mark.label
+    before, after = found.measures(k)
+    change = paired_interval(own, found.old[1, kept, c], found.new[1, kept, c], seed)
     some = _held_out_first(found, mark, _EXPLAINED, seed)
     for measures, classifier in ((before, found.before), (after, found.after)):
         measures["relevance in the box"] = relevance_in_box(audit_explainer(classifier, seed), found, mark, some)
@@ -303,3 +313,17 @@ def save(
         (part/"index.html").write_text(page, encoding="utf-8")
         (part/"proof.json").write_text(record, encoding="utf-8")
     return Path(out)
+
+# %% ../../nbs/7_auditing/11_proof.ipynb #947f56c4
+@patch
+def save_model(
+    self: Proof,
+    out: str | Path,  # Folder to make
+    overwrite: bool = False,  # Replace an earlier one
+    seed: int = 0,  # Of the images on the page
+) -> Path:
+    "Write the repaired model, with its proof inside; ValueError, and nothing is written, where the repair makes it worse."
+    if self.worse: raise ValueError(f"nothing is written: {self.worse}")
+    model = self.repair.after.save(out, overwrite=overwrite)
+    self.save(model/"proof", seed=seed)
+    return model

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -28,6 +29,7 @@ from ..explanation import Explainer, Explanation, Trust
 from ..explanation.reliability import FAR, LIKE_RANDOM
 from .cards import (BLANK, HTML_PARTS, FeatureCard, Gallery, Panels, Switches, card, follow_top, hint, make_knobs,
                                    panel_words, probability_rows, read_knobs, view_title)
+from .repair_card import RepairCard, Sight, teaching_images
 from .session import Session, Sessions
 from .view import View, as_python, color_limits, draw_view, unit, view_figure
 from .worker import LatestJobQueue
@@ -89,7 +91,8 @@ def _arrange(
     page: Page,  # Maps, image, switches and texts
     knobs: SimpleNamespace,  # From `make_knobs`
     gallery: Gallery,  # Above
-    feature: FeatureCard,  # Below
+    better: RepairCard,  # Below
+    feature: FeatureCard,  # Last
 ) -> list:
     "The page from top to bottom."
     text = page.text
@@ -108,7 +111,7 @@ def _arrange(
     keep = card("Compare and keep", *_helped(knobs, "compare"), buttons, hint("keep"), text.saved, hint("python"), text.line)
     main = Box([image, maps, ranking]).add_class("emb-main")
     choices = Box([target, looks, what_if, keep]).add_class("emb-cards")
-    return [head, gallery.box, main, choices, feature.box]
+    return [head, gallery.box, main, choices, better.box, feature.box]
 
 # %% ../../nbs/8_explorer/05_page.ipynb #3a0e186e
 _OUTLINE = (255*np.array(to_rgb(MASK_COLOR))).round().astype(np.uint8)
@@ -273,7 +276,8 @@ class State:
 
 # %% ../../nbs/8_explorer/05_page.ipynb #e0bc61fb
 _LANES = dict(fast=("draw", "facts", "keep"),
-              slow=("thumbnails", "rank", "calibrate", "feature", "prepare", "predictions", "again", "assess"))
+              slow=("thumbnails", "rank", "calibrate", "feature", "prepare", "predictions", "again", "assess"),
+              mend=("repair", "sides"))
 _COMPARED = "label", "versus", "ranking", "top", "switched", "target", "method"  # what compare mode keeps as A
 
 
@@ -541,6 +545,8 @@ class Explorer(VBox):
         images: ImageSet | Sequence,  # ImageSet, or a list of paths, arrays or PIL images
         training: ImageSet | Sequence | None = None,  # Training images in the order of `fit`, as examples of what activates a feature
         groups: Mapping[str, Sequence] | None = None,  # {heading: positions or names} that the gallery offers, as `Audit.groups`
+        artefacts: Sequence[Mapping] = (),  # That an audit found, as in audit.json: what the next model can ignore
+        home: str | Path = ".",  # Where a relative name of a new model is meant
     ):
         self.jobs = LatestJobQueue(**_LANES)
         self.echo = LatestJobQueue(echo=tuple(_ECHO))
@@ -553,8 +559,9 @@ class Explorer(VBox):
         self.gallery = Gallery(images, clf, self.jobs, self.pick, groups)
         self.feature = FeatureCard(clf, training, self.gallery, lambda: self.renderer.show_feature())
         self.page = Page(clf, self.turn)
+        self.better = self._repair_card(images, training, artefacts, home)
         self.renderer = Renderer(self.state, self.sessions, self.jobs, self.page, self.gallery, self.feature)
-        super().__init__(_arrange(self.page, self.knobs, self.gallery, self.feature), layout=Layout(width="100%"))
+        super().__init__(_arrange(self.page, self.knobs, self.gallery, self.better, self.feature), layout=Layout(width="100%"))
         self.add_class("emb")
         self._listen()
         self.pick(0)
@@ -568,6 +575,7 @@ class Explorer(VBox):
         self.gallery.picked = i
         self.gallery.turn()
         self.renderer.ask(read_knobs(self.knobs, i))
+        self.better.follow()
 
     def turn(self, feature: int) -> None:
         "Turn the switch of one feature."
@@ -590,6 +598,30 @@ class Explorer(VBox):
 
     def __repr__(self): return f"Explorer of {len(self.gallery.names)} images, {self.explainer!r}"
 
+# %% ../../nbs/8_explorer/05_page.ipynb #e9ca8820
+@patch
+def sight(self: Explorer) -> Sight:
+    "What is in sight, for wishes about the next model."
+    view, drawn = self.state.view, self.state.drawn
+    label = view.label
+    if label is None and drawn is not None and drawn.image == view.image: label = self.state.answers[-1].label
+    box = None
+    if view.edit:
+        _, left, top, width, height = view.edit
+        box = left, top, min(1, left + width), min(1, top + height)
+    return Sight(self.gallery.names[view.image], self.gallery.sources[view.image], label, box)
+
+
+@patch
+def _repair_card(
+    self: Explorer, images: ImageSet | Sequence, training: ImageSet | Sequence | None, artefacts: Sequence[Mapping], home: str | Path
+) -> RepairCard:
+    "The card of a better model; one sentence where the training images are not here."
+    try: teaching = teaching_images(self.explainer.classifier, images, training)
+    except ValueError as error: teaching = str(error)
+    def queue(kind, job): self.renderer.queue(kind, job, aside=True)
+    return RepairCard(self.explainer, teaching, self.sight, queue, artefacts, home)
+
 # %% ../../nbs/8_explorer/05_page.ipynb #14585fa8
 @patch
 def _moved(self: Explorer, change: dict) -> None:
@@ -611,6 +643,7 @@ def _group_chosen(self: Explorer, change: dict) -> None:
     backbone = self.explainer.classifier.backbone
     headings = {feature_heading(backbone.feature_name(f)): f for f in self.explainer.classifier.selected_.tolist()}
     if change["new"] in headings: self.feature.look_at(headings[change["new"]])
+    if change["new"] in self.better.offered: self.better.choose.value = change["new"]
 
 
 @patch
@@ -631,5 +664,5 @@ def _listen(self: Explorer) -> None:
 @patch
 def _start_echo(self: Explorer) -> None:
     "Send everything again a few times."
-    but = [*vars(self.knobs).values(), *self.gallery.choices]
+    but = [*vars(self.knobs).values(), *self.gallery.choices, *self.better.inputs]
     for kind, delay in _ECHO.items(): self.echo.put(kind, lambda: _resend(self.children, but), delay)

@@ -73,14 +73,22 @@ def _logos_explorer(
     return Explorer(Explainer(clf), test, train)
 
 # %% ../../nbs/8_explorer/06_server.ipynb #5abfd9de
+def _audit_record(audit: str | Path) -> dict:
+    "What an audit has written; ValueError where the folder holds none."
+    try:
+        record = json.loads((Path(audit)/"audit.json").read_text(encoding="utf-8"))
+        audit_groups(record)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{audit} holds no finished audit: name a folder made by embcam audit ({type(error).__name__}).") from None
+    return record
+
+
 def groups_in(
     audit: str | Path,  # Folder made by `embcam audit`
     names: Sequence[str],  # Of the images that are here
 ) -> dict[str, list[str]]:  # {heading: names}
     "What an audit found among these images; ValueError where the folder holds no audit, or one of other images."
-    try: found = audit_groups(json.loads((Path(audit)/"audit.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ValueError(f"{audit} holds no finished audit: name a folder made by embcam audit ({type(error).__name__}).") from None
+    found = audit_groups(_audit_record(audit))
     here, groups = set(names), {}
     for heading, named in found.items():
         some = [name for name in named if name in here]
@@ -107,18 +115,19 @@ def open_explorer(
     "An explorer of a saved model on a folder of images, or of drawn logos. ValueError or OSError for what cannot be opened."
     if _wants_logos(model, folder, audit): return _logos_explorer(n)
     clf = EmbeddingModel.load(model, trusted=trusted)
-    images = images_in(folder)
+    images, home = images_in(folder), Path(model).resolve().parent
     if audit is None:
         unseen, training = split_training(clf, images)
-        return Explorer(Explainer(clf), unseen, training)
-    return Explorer(Explainer(clf), images, groups=groups_in(audit, image_names(images)))  # with training images: the audit names them
+        return Explorer(Explainer(clf), unseen, training, home=home)
+    groups = groups_in(audit, image_names(images))  # with training images: the audit names them
+    return Explorer(Explainer(clf), images, groups=groups, artefacts=_audit_record(audit)["artefacts"], home=home)
 
 # %% ../../nbs/8_explorer/06_server.ipynb #2ce179a3
 def explore_audit(
     audit: Audit,  # From `embcam.auditing.audit`
 ) -> Explorer:
     "An explorer of all images of an audit, whose gallery offers what was found by its headings."
-    return Explorer(Explainer(audit.classifier), audit.images, groups=audit.groups)
+    return Explorer(Explainer(audit.classifier), audit.images, groups=audit.groups, artefacts=audit.to_dict()["artefacts"])
 
 # %% ../../nbs/8_explorer/06_server.ipynb #9c25e1de
 def explorer_notebook(
