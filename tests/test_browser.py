@@ -4,6 +4,7 @@ python tests/test_browser.py [FOLDER FOR SCREENSHOTS [voila lab demo]]
 
 Needs `pip install -e '.[dev]'` and Debian's chromium. Prints each check and, at the end, "N passed, N failed"; exits with 1 if one failed.
 """
+import base64
 import json
 import os
 import shutil
@@ -18,11 +19,14 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Error, sync_playwright
 
 from embcam import cli
+from embcam.drawing import overlay
+from embcam.explanation import Explainer
 from embcam.explorer.server import is_listening, server_command, start_server, stop_server
 from embcam.images import make_logos
 from embcam.model import EmbeddingClassifier
@@ -317,11 +321,90 @@ def documents(home: Path, browser) -> None:
             page, asked = browser.new_page(color_scheme=theme), []
             page.on("request", lambda request, asked=asked: asked.append(request.url))
             page.goto((home/"pages"/name).as_uri())
-            faults = Axe().run(page, options={"runOnly": RULES}).response["violations"]
-            for fault in faults: print(fault["id"], fault["help"], fault["nodes"][0]["html"][:200])
-            check(f"pages: {name}, {theme}: axe finds no fault", not faults)
+            check(f"pages: {name}, {theme}: axe finds no fault", not faults_of(page))
             check(f"pages: {name}, {theme}: nothing from outside", all(url.startswith(("file:", "data:")) for url in asked))
             page.close()
+
+
+def faults_of(page) -> list:
+    "What axe finds, printed."
+    faults = Axe().run(page, options={"runOnly": RULES}).response["violations"]
+    for fault in faults: print(fault["id"], fault["help"], fault["nodes"][0]["html"][:200])
+    return faults
+
+
+CANVAS = """id => { const c = document.getElementById(id); return [c.height, c.width, btoa(Array.from(
+    c.getContext('2d').getImageData(0, 0, c.width, c.height).data, b => String.fromCharCode(b)).join(''))] }"""
+
+
+def pixels(page, name: str) -> np.ndarray:
+    "What a canvas shows, (h, w, 3)."
+    h, w, data = page.evaluate(CANVAS, name)
+    return np.frombuffer(base64.b64decode(data), np.uint8).reshape(h, w, 4)[..., :3]
+
+
+def settled(page) -> np.ndarray:
+    "The map, when what was asked is drawn."
+    page.wait_for_function("() => document.getElementById('said').textContent && !document.getElementById('map').ariaBusy")
+    return pixels(page, "map")
+
+
+def off(page, explainer, path: Path, **asked) -> float:
+    "Levels of 255 by which the page's combined map differs from Python's, in the mean."
+    ex, image = explainer(path, **asked), pixels(page, "plain")
+    maps = ex.maps.limited(max(image.shape))
+    return float(np.abs(settled(page).astype(float) - overlay(image, maps["combined"], evidence=ex.evidence["combined"])).mean())
+
+
+def play_stored(page, home: Path, explainer) -> None:
+    "The page of stored maps, by keyboard and menus."
+    def knob(name): return page.locator(f"#{name}")
+    first = page.locator("#images button")
+    check("stored: two images", first.count() == 2)
+    path = home/"photos"/page.locator("#name").inner_text().partition(":")[0]
+    check("stored: the map is Python's", off(page, explainer, path) < 1)
+    label = knob("class").locator("option").nth(2).inner_text()
+    knob("class").select_option(label)
+    check("stored: another class", off(page, explainer, path, label=label) < 1)
+    knob("top").focus()
+    knob("top").press("Home")
+    check("stored: one feature", off(page, explainer.replace(top=1), path, label=label) < 1)
+    knob("class").select_option("")
+    before = settled(page)
+    knob("versus").select_option(index=1)
+    check("stored: against another class", (settled(page) != before).any())
+    knob("versus").select_option("")
+    plain = settled(page)
+    knob("threshold").press("End")
+    check("stored: a threshold hides", (settled(page) != plain).any())
+    knob("threshold").press("Home")
+    knob("opacity").press("Home")
+    check("stored: no opacity, no map", np.ptp(settled(page).astype(float) - overlay(pixels(page, "plain"), np.zeros((2, 2)))) <= 1)
+    layer = page.locator("#layers button").nth(2)
+    layer.press("Enter")
+    check("stored: a layer by keyboard", knob("layer").input_value() == layer.inner_text().partition(":")[0])
+    with page.expect_download() as kept: knob("save").click()
+    check("stored: saved as PNG", Image.open(kept.value.path()).format == "PNG")
+    first.nth(1).press("Enter")
+    page.wait_for_function("name => !document.getElementById('name').textContent.startsWith(name)", arg=path.name)
+    check("stored: another image by keyboard", len(settled(page)) > 100)
+
+
+def stored(home: Path, browser) -> None:
+    "The explorer without Python, from disk and without network."
+    images = [str(path) for path in sorted((home/"photos").glob("0[0-1].png"))]
+    check("stored: made", cli.main(["explain", str(home/"model"), *images, "--static", "--out", str(home/"maps.html")]) == 0)
+    for theme in "light", "dark":
+        page, asked = browser.new_page(color_scheme=theme, viewport=dict(width=1280, height=1200)), []
+        page.on("request", lambda request, asked=asked: asked.append(request.url))
+        page.on("pageerror", lambda error: check(f"stored: {error}", False))
+        page.goto((home/"maps.html").as_uri())
+        settled(page)
+        page.screenshot(path=SHOTS/f"stored-{theme}.png")
+        check(f"stored: {theme}: axe finds no fault", not faults_of(page))
+        if theme == "light": play_stored(page, home, Explainer(EmbeddingClassifier.load(home/"model")))
+        check(f"stored: {theme}: nothing from outside", all(url.startswith(("file:", "data:", "blob:")) for url in asked))
+        page.close()
 
 
 def refuses(address: str) -> bool:
@@ -338,6 +421,7 @@ def main() -> int:
         prepare(home)
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         documents(home, browser)
+        stored(home, browser)
         servers = dict(voila=voila, lab=lab, demo=demo)
         for name in sys.argv[2:] or servers:
             start = time.time()
