@@ -119,7 +119,8 @@ _FIT = [
 _EXPLAIN = [
     _MODEL, _TRUST, _SEED, _SKIP,
     _flag("images", _path, "images or folders of images", metavar="IMAGE", nargs="+"),
-    _OUT,
+    _flag("--out", _path, "folder to make, or with --static a page, such as maps.html", required=True, metavar="DIR"),
+    _flag("--static", bool, "one page that needs no Python: menus and sliders over maps that are computed now"),
     _flag("--target", _word, "signed, logit, or the paper's TOZ, TZZ, TRR (default: signed)"),
     _flag("--ranking", _word, "auto, exact, surrogate, lime, shap, permutation, importances or 'mutual information' (default: auto)"),
     _flag("--top", _whole(1), "number of features that are kept (default: all for an exact ranking, else 13)"),
@@ -332,6 +333,22 @@ def _check_output(
     for path in map(Path, inputs):
         if whole == path.resolve() or whole in path.resolve().parents:
             raise FileExistsError(f"--out {out} would replace {path}, which is to be read: choose another name.")
+
+
+def _check_file(
+    out: str,  # File that is going to be written
+    force: bool,  # Replace an earlier one
+    mark: str,  # What such a file says near its beginning
+    kind: str,  # What it is
+) -> None:
+    "FileExistsError, if `out` is there and may not be replaced: without --force, or what is none of embcam's."
+    if os.path.isfile(out) and force:
+        with open(out, "rb") as file: start = file.read(500)
+        if mark.encode() not in start: raise FileExistsError(f"{out} is no {kind}, and is not overwritten.")
+    elif os.path.lexists(out):
+        raise FileExistsError(f"{out} exists: choose another name" + ("." if os.path.isdir(out) else ", or pass --force."))
+    from embcam.files import check_parent
+    check_parent(out)
 
 # %% ../nbs/cli.ipynb #06e6e800
 def _named_weights(
@@ -851,15 +868,19 @@ def _explain_to_pages(args: argparse.Namespace, explainer: "Explainer", images: 
     if args.coco: _write_coco(args.coco, places, explainer.classifier.head_.classes)
     print(f"open {args.out}/index.html")
 
+# %% ../nbs/cli.ipynb #64c388e4
+def _refuse(args: argparse.Namespace, flags: Sequence[str], beside: str) -> None:
+    "ValueError for the first of some flags that is given."
+    given = [flag for flag in flags if getattr(args, flag) not in (None, False)]
+    if given: raise ValueError(f"--{given[0].replace('_', '-')} has no meaning beside {beside}.")
+
 
 def _explain_alike(args: argparse.Namespace, explainer: "Explainer", images: dict) -> None:
     "What makes each image and another one alike: two pages each, and an index; the nearest training images are printed."
     from embcam.drawing.pages import index_page
     from embcam.explanation.saving import index_entry
     from embcam.files import atomic_folder
-    given = [flag for flag in ("label", "versus", "question", "coco") if getattr(args, flag) is not None]
-    given += [flag for flag in ("only_wrong", "no_pages") if getattr(args, flag)]
-    if given: raise ValueError(f"--{given[0].replace('_', '-')} has no meaning beside --like: two images are compared.")
+    _refuse(args, ("label", "versus", "question", "coco", "only_wrong", "no_pages", "static"), "--like: two images are compared")
     other = _find_images([args.like])
     if len(other) > 1: raise ValueError(f"--like {args.like} is {len(other)} images: name one.")
     entries, (name, path) = [], next(iter(other.items()))
@@ -873,6 +894,22 @@ def _explain_alike(args: argparse.Namespace, explainer: "Explainer", images: dic
         (out/"index.html").write_text(page, encoding="utf-8")
     print(f"open {args.out}/index.html")
 
+
+def _explain_to_static(args: argparse.Namespace, explainer: "Explainer", images: dict) -> None:
+    "One page with menus and sliders, wrong predictions first."
+    from embcam.explanation.stored import explained_page, stored_maps
+    from embcam.files import atomic_file
+    from embcam.progress import tqdm
+    labels = _folder_labels(explainer.classifier, images, args.images)
+    todo = tqdm(images.items(), desc="explaining")
+    entries = [stored_maps(explainer, source, name, labels[name]) for name, source in todo]
+    known = dict(zip(images, explainer.classifier.knows(list(images.values())).tolist()))
+    entries, said = _marked(entries, labels, known)
+    if said: print(said)
+    page = explained_page(explainer, entries, about=[said]*bool(said))
+    with atomic_file(args.out) as part: part.write_text(page, encoding="utf-8")
+    print(f"open {args.out}: {len(page)/1e6:.1f} MB, all in one file")
+
 # %% ../nbs/cli.ipynb #8f3d1987
 def _check_coco(args: argparse.Namespace) -> None:
     "Whether boxes can be written, if they are asked for."
@@ -885,32 +922,35 @@ def _check_coco(args: argparse.Namespace) -> None:
     check_parent(args.coco)
 
 
+_PAGE_MARK = 'content="embcam"'  # near the beginning of its pages
+
+
+def _check_page(args: argparse.Namespace) -> None:
+    "Whether the one page that is asked for can be written."
+    _refuse(args, ("label", "versus", "question", "coco", "no_pages"), "--static: the page has menus")
+    if _engine(args): raise ValueError("--static is written by the local engine: leave --engine out.")
+    if not args.out.endswith(".html"): raise ValueError(f"--static writes one page: {args.out} should end in .html.")
+    _check_file(args.out, args.force, _PAGE_MARK, "page of embcam")
+
+
 @_command
 def explain(args: argparse.Namespace) -> None:
     "embcam explain"
     kind = "table of explanations" if args.no_pages else "explanations"
-    _check_output(args.out, args.force or args.no_pages, kind, args.model, *args.images)
+    if args.static: _check_page(args)
+    else: _check_output(args.out, args.force or args.no_pages, kind, args.model, *args.images)
     _check_coco(args)
     images, classifier = _find_images(args.images), _load_model(args)
     explainer, question = _explainer_from_args(args, classifier), _question(args, classifier)
     if args.like is not None: return _explain_alike(args, explainer, images)
     if args.only_wrong or not args.no_pages: images = _readable_images(images, args.skip_broken, classifier.backbone.bits)
     if args.only_wrong: images = _wrong_images(classifier, images, args.images)
+    if args.static: return _explain_to_static(args, explainer, images)
     write = _explain_to_table if args.no_pages else _explain_to_pages
     write(args, explainer, images, question)
 
 # %% ../nbs/cli.ipynb #1db9bc39
 _HEAD = "image,prediction"  # how a table of predictions begins: other programs read these columns
-
-
-def _check_table(out: Path, force: bool) -> None:
-    "FileExistsError, if `out` is there and may not be replaced: without --force, or what is no table of predictions."
-    if out.is_file() and force:
-        with open(out, "rb") as file: start = file.read(len(_HEAD) + 3)
-        if not start.removeprefix(b"\xef\xbb\xbf").startswith(_HEAD.encode()):
-            raise FileExistsError(f"{out} is no table of embcam predict, and is not overwritten.")
-    elif os.path.lexists(out):
-        raise FileExistsError(f"{out} exists: choose another name" + ("." if out.is_dir() else ", or pass --force."))
 
 
 def _class_table(classifier: "EmbeddingModel", names: list, E):
@@ -950,9 +990,8 @@ def _answer_table(model: "EmbeddingModel", images: dict):
 def predict(args: argparse.Namespace) -> None:
     "embcam predict"
     out = Path(args.out)
-    _check_table(out, args.force)
-    from embcam.files import atomic_file, check_parent, write_csv
-    check_parent(out)
+    _check_file(args.out, args.force, _HEAD, "table of embcam predict")
+    from embcam.files import atomic_file, write_csv
     images, classifier = _find_images([args.folder]), _load_model(args)
     images = _readable_images(images, args.skip_broken, classifier.backbone.bits)
     table = _answer_table(classifier, images)
