@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MARK', 'sweep', 'sweep_files', 'WriteError', 'write_errors', 'check_parent', 'check_writable', 'atomic_folder',
-           'begin_folder', 'alone_in', 'atomic_file', 'write_csv']
+           'begin_folder', 'alone_in', 'atomic_file', 'need_extra', 'write_csv']
 
 # %% ../nbs/files.ipynb #101f328e
 import os
@@ -250,6 +250,16 @@ def atomic_file(
         yield part
         if part.stat().st_mode != mode: part.chmod(S_IMODE(mode))  # some libraries write files that nobody else can read
         os.replace(part, path)
+
+# %% ../nbs/files.ipynb #881e9308
+def need_extra(
+    module: str,  # To import
+    extra: str,  # Of embcam, that installs it
+):  # The module
+    "Import a module of an extra; ImportError that names the extra where it is not installed."
+    try: return import_module(module)
+    except ImportError as error:
+        raise ImportError(f"This needs {module.split('.')[0]}, which is not installed ({error}): pip install 'embcam[{extra}]'") from error
 
 # %% ../nbs/files.ipynb #a50b33ba
 def _plain_cell(value):

@@ -15,11 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from ..explanation.reliability import NearestNeighborDistance
-from ..files import alone_in, atomic_file
+from ..files import alone_in, atomic_file, need_extra
 from ..images import ImageError, list_images, open_image
 from ..images.pixels import shown_size
 from ..model import EmbeddingClassifier
-from ..model.tables import need_extra
 from ..network import Backbone
 from ..progress import tqdm
 from ..ranking import Head

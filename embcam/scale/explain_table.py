@@ -18,9 +18,8 @@ from ..drawing import overlay
 from ..drawing.pages import SHARES, explanation_page, on_demand_page
 from ..explanation import Explainer, Explanation
 from ..explanation.saving import index_entry
-from ..files import atomic_file
+from ..files import atomic_file, need_extra
 from ..images import encode_image, open_image, resize, thumbnail
-from ..model.tables import need_extra
 from ..network import Backbone
 from .embed_table import do_all, settings_of, unreadable_reason
 from .parts import Ledger, PartWriter, as_part, check_engine, write_part, open_run, run_parts

@@ -18,8 +18,7 @@ from itertools import chain, islice
 from numbers import Integral
 from pathlib import Path
 
-from ..files import atomic_file, atomic_folder, check_writable, sweep_files
-from ..model.tables import need_extra
+from ..files import atomic_file, atomic_folder, check_writable, need_extra, sweep_files
 
 # %% ../../nbs/6_scale/01_parts.ipynb #e8823518
 @dataclass
