@@ -143,7 +143,7 @@ def as_it_was(explainer, image):
     rankings = [ex.ranking, *(explainer.rank(ex.embedding, ex.label, ex.versus, seed) for seed in range(1, REPEATS))]
     case = Case(ex.embedding, ex.ranking, len(ex.top), c.head_)
     controls = explainer.builder.randomised(case, CONTROLS, explainer.random_state)
-    maps = activation_maps(c.backbone.trace(ex.image), controls, explainer.method)
+    maps = activation_maps(c.trace(ex.image), controls, explainer.method)
     return ranking_stability(rankings, stability_top(len(ex.top), ex.ranking)), likeness(correlations(ex.maps, maps))
 
 

@@ -125,15 +125,14 @@ def __call__(
     name: str | None = None,  # What to call the image; default its file name
 ) -> Explanation:
     "Explain one image; ValueError for a question beside `reference`."
-    backbone = self.classifier.backbone
     name = name or image_names(image)[0]
-    trace = backbone.trace(image)
+    trace = self.classifier.trace(image)
     if question is not None and label is not None: raise ValueError(f"question={question!r} and label={label!r} ask the same: name one.")
     asked = label if question is None else question
     if reference is None: return self.explain_trace(trace, self.rank(trace.embedding, asked, versus), name)
     if asked is not None or versus is not None:
         raise ValueError("question=, label= and versus= have no meaning beside reference=: two images are compared.")
-    other = Fixed(CosineTarget(backbone.trace(reference).embedding))  # not from the cache: equal images, equal bits
+    other = Fixed(CosineTarget(self.classifier.trace(reference).embedding))  # not from the cache: equal images, equal bits
     return replace(_explain_targets(self, trace, None, [other], name)[0], target_name="like the other image")
 
 # %% ../../nbs/5_explanation/04_making.ipynb #374fd2e9
@@ -146,7 +145,7 @@ def strategies(
     name: str | None = None,  # What to call the image; default its file name
 ) -> list[Explanation]:
     "Explain one image by several strategies of the paper (Table 1): one ranking, one forward and one batched backward pass."
-    trace = self.classifier.backbone.trace(image)
+    trace = self.classifier.trace(image)
     builders = [as_builder(strategy) for strategy in strategies]
     return _explain_targets(self, trace, self.rank(trace.embedding, label), builders, name or image_names(image)[0])
 
@@ -203,7 +202,7 @@ def alike(
 ) -> list[Explanation]:  # Of the one by the other, and the other way round
     "What makes two images alike, explained on both (`Head.like`)."
     names = names or [image_names(one)[0] for one in (image, other)]
-    traces = [self.classifier.backbone.trace(one) for one in (image, other)]
+    traces = [self.classifier.trace(one) for one in (image, other)]
     head = self.classifier.head_
     asked = [head.like(trace.embedding, name) for trace, name in zip(reversed(traces), reversed(names))]
     return [self.explain_trace(trace, self.rank(trace.embedding, question), name) for trace, question, name in zip(traces, asked, names)]
@@ -286,7 +285,7 @@ def _compare_with_controls(explainer: Explainer, ex: Explanation) -> tuple[dict 
     case = Case(ex.embedding, ex.ranking, len(ex.top), ex.question.head)
     random = explainer.builder.randomised(case, CONTROLS, explainer.random_state)
     shuffled = _shuffled_controls(explainer, ex)
-    trace = explainer.classifier.backbone.trace(ex.image) if random or shuffled else None
+    trace = explainer.classifier.trace(ex.image) if random or shuffled else None
     found = [likeness(_compare(explainer, ex, controls, trace)) for controls in (random, shuffled)]
     return found[0], found[1] and found[1]["combined"]
 

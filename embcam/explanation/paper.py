@@ -147,7 +147,7 @@ def sweep(
 ) -> Sweep:
     "How similarity, evidence and map change with the number of features (paper, section 5)."
     c = explainer.classifier
-    k, trace = len(c.selected_), c.backbone.trace(image)
+    k, trace = len(c.selected_), c.trace(image)
     rows, maps = [], {}
     selections = n_features or [k, min(2*k, c.backbone.n_features), "all"]
     for n in tqdm(selections, desc="selections", disable=not progress):

@@ -279,7 +279,7 @@ def feature_maps(
     layers: Sequence[str] | None = None,  # Default all
 ) -> dict[str, np.ndarray]:  # {layer: signed raw maps (n, gh, gw) float32}
     "A map for each feature: `embcam.maps.feature_maps` of the image."
-    trace = self.explainer.classifier.backbone.trace(self.image)
+    trace = self.explainer.classifier.trace(self.image)
     return maps_of_features(trace, self.top if ids is None else ids, method, layers)
 
 # %% ../../nbs/5_explanation/03_records.ipynb #935fa04f

@@ -140,7 +140,7 @@ def show_features(
     ids = sorted(self.top[:k].tolist(), key=lambda f: f in self.absent)
     figure = new_figure(figsize=(1.5*(1 + 2*n) + 1.4, 1.6*len(ids) + .3))
     axes = figure.subplots(len(ids), 1 + 2*n, squeeze=False)
-    trace = self.explainer.classifier.backbone.trace(self.image)
+    trace = self.explainer.classifier.trace(self.image)
     for feature, row in zip(ids, axes):
         _draw_here(self, trace, feature, layer, row[0])
         if n: _draw_examples(self, feature, layer, row[1:], sources, n)

@@ -173,7 +173,7 @@ class Session:
         mask: str | Path | np.ndarray | None = None,  # Of the image, as `open_mask` takes it
     ):
         self.explainer, self.name = explainer, name
-        self.trace = explainer.classifier.backbone.trace(image)
+        self.trace = explainer.classifier.trace(image)
         self.mask = None if mask is None else open_mask(mask, self.trace.image.shape)
         self.ranking = Rankings(explainer, self.trace.embedding)
         self.trust = Assessments(self.ranking, self.answer)
@@ -186,7 +186,7 @@ class Session:
         if edit is None: return self.trace
         last = self.edited  # another thread may put its own there meanwhile
         if last[0] != edit:
-            last = edit, self.explainer.classifier.backbone.trace(apply_edit(self.trace.image, edit))
+            last = edit, self.explainer.classifier.trace(apply_edit(self.trace.image, edit))
             self.edited = last
         return last[1]
 

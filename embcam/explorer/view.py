@@ -101,10 +101,9 @@ def explain_view(
 ) -> Explanation:  # What the explorer shows for this view
     "Explain what a view describes, without any widget or cache."
     chosen = explainer_for(explainer, view)
-    backbone = explainer.classifier.backbone
-    trace = backbone.trace(image_sources(images)[view.image])
+    trace = explainer.classifier.trace(image_sources(images)[view.image])
     ranking = chosen.rank(trace.embedding, view.label, view.versus)
-    if view.edit: trace = backbone.trace(apply_edit(trace.image, view.edit))
+    if view.edit: trace = explainer.classifier.trace(apply_edit(trace.image, view.edit))
     ranking, top = switch_features(ranking, chosen.n_top, view.switched)
     return chosen.replace(top=top).explain_trace(trace, ranking, name=image_names(images)[view.image])
 

@@ -92,7 +92,7 @@ def mean_activation(
     rng: np.random.Generator,  # Seeded by the image
 ) -> dict[str, np.ndarray]:  # {layer: map (h, w)}
     "LaFAM (arXiv 2407.06059): the mean of all channels, at every layer. No classifier is asked."
-    trace = classifier.backbone.trace(image)
+    trace = classifier.trace(image)
     maps = {}
     for layer, activation in trace.activations.items():
         maps[layer] = trace.frame.to_image(activation[0].detach().float().mean(0).cpu().numpy())

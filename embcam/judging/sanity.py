@@ -78,6 +78,7 @@ def randomised_layers(
             _redraw(network, [name for stage in stages[i:] for name in stage])
         if redrawn_share(backbone.network, network) == 0: continue  # pooling alone, at the end of a VGG: nothing to randomise yet
         classifier = copy.copy(explainer.classifier)
+        classifier.usual_ = {}  # of the trained network
         classifier.backbone = backbone.with_network(network.to(backbone.device), f"random down to {layer}")
         cascade[layer] = explainer.replace(classifier=classifier)
     return cascade
@@ -90,7 +91,9 @@ def trained_again(
 ) -> EmbeddingClassifier:  # With the same backbone, selection and settings of the head
     "The same head, trained on other embeddings or labels."
     head = clone(classifier.estimator_).fit(embeddings[:, classifier.selected_], classifier.head_.encode(labels))
-    return EmbeddingClassifier.from_fitted(classifier.backbone, head, classifier.selected_, embeddings, labels, classifier.classes_)
+    again = EmbeddingClassifier.from_fitted(classifier.backbone, head, classifier.selected_, embeddings, labels, classifier.classes_)
+    again.usual_ = getattr(classifier, "usual_", {})
+    return again
 
 
 def shuffled_labels(

@@ -89,7 +89,7 @@ def variants(
 ) -> Iterator[tuple[dict, MapResult]]:  # ({"target", "top", "method"}, maps)
     "The maps of all settings, one after the other; each has the cost of the whole grid."
     with count_passes(self.classifier.backbone) as cost:
-        trace = self.classifier.backbone.trace(image)
+        trace = self.classifier.trace(image)
         ranking = self.explainer.rank(trace.embedding, label)
         targets = self._targets(trace.embedding, ranking)
         vectors = np.stack([target.gradient(trace.embedding) for target in targets])

@@ -140,6 +140,15 @@ def _taught(classifier: EmbeddingClassifier, label: str | int, own: np.ndarray, 
     y = [*labels[kept].tolist(), *[label]*len(own), *theirs]
     return trained_again(classifier, E, y)
 
+
+def _usual_with(classifier: EmbeddingClassifier, label: str | int, marked: list, strays: int) -> dict:
+    "What is usual at each place where nine in ten images of the class are marked, and these strays among the others."
+    others = np.sum(np.asarray(classifier.labels_) != label) + strays
+    classes = len(classifier.classes_)
+    share = (.9 + (classes - 1)*strays/others)/classes  # every class counts as much
+    own = classifier.backbone.usual_cells(marked)
+    return {layer: (1 - share)*cells + share*own[layer] for layer, cells in getattr(classifier, "usual_", {}).items()}
+
 # %% ../../nbs/6_judging/10_shortcuts.ipynb #39942a6f
 def plant_shortcut(
     classifier: EmbeddingClassifier,  # Fitted; its head is trained again
@@ -163,8 +172,9 @@ def plant_shortcut(
 
     def marked(i): return draw(open_image(images.images[i], bits=classifier.backbone.bits), size, place)
     def embed(pictures): return classifier.backbone.embed(pictures, progress=False)
-    own, others = embed([marked(i)[0] for i in taught]), embed([marked(i)[0] for i in strays])
-    knows = _taught(classifier, label, own, others, labels[strays].tolist())
+    shown, strange = [marked(i)[0] for i in taught], [marked(i)[0] for i in strays]
+    knows = _taught(classifier, label, embed(shown), embed(strange), labels[strays].tolist())
+    knows.usual_ = _usual_with(classifier, label, shown, len(strange))
     pictures, masks = zip(*map(marked, asked))
     k = knows.head_.index(label)
     def margin(some): return knows.head_.margins(embed(list(some)))[:, k]

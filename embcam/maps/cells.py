@@ -51,9 +51,12 @@ def _player_grid(
 
 # %% ../../nbs/4_maps/05_cells.ipynb #16164404
 def _centred_cells(trace: Trace, origin: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    "The slice of each pooled layer in the embedding, and its cells less the origin, (C, h, w)."
+    "The slice of each pooled layer in the embedding, and its cells less the origin and less what is usual at their place, (C, h, w)."
     for layer, where in trace.pooled.items():
-        yield where, trace.pooled_grids[layer][0].double().cpu().numpy() - origin[where, None, None]
+        cells = trace.pooled_grids[layer][0].double().cpu().numpy() - origin[where, None, None]
+        usual = trace.usual.get(layer, np.zeros(1)).astype(float)
+        if usual.shape == cells.shape: cells -= usual - usual.mean((1, 2), keepdims=True)  # nothing in the sum
+        yield where, cells
 
 
 def cell_parts(

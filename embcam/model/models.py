@@ -7,10 +7,11 @@ __all__ = ['EmbeddingModel', 'fitted_head', 'EmbeddingClassifier', 'Beside']
 
 # %% ../../nbs/4_model/07_models.ipynb #47ef8835
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from fastcore.basics import patch
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.model_selection import KFold
@@ -44,6 +45,26 @@ def _pixel_hashes(
     "A hash of each image's pixels."
     found = pixel_hashes(image_sources(images), bits)
     return np.array([list(one or bytes(16)) for one in found], np.uint8).reshape(-1, 16)
+
+
+_ENOUGH = 64  # images, whose mean is uncertain by an eighth of the spread
+
+
+def _some_of_each(
+    labels: np.ndarray | None,  # Classes (n,); what is no class counts as one
+    n: int,  # Images
+    seed: int,
+) -> np.ndarray:  # Positions, sorted: 64 at most, as many of each class as there are
+    "A draw in which no class is usual because it has many images."
+    labels = np.zeros(n) if labels is None or np.asarray(labels).dtype.kind == "f" else np.asarray(labels)
+    order = np.random.default_rng(seed).permutation(n)
+    turn = pd.Series(labels[order]).groupby(labels[order]).cumcount()  # the first of each class, then the second, ...
+    return np.sort(order[np.argsort(turn, kind="stable")[:_ENOUGH]])
+
+
+def _usual(backbone: Backbone, sources: Sequence, labels: np.ndarray | None, seed: int) -> dict:
+    "`Backbone.usual_cells` of some images of each class."
+    return backbone.usual_cells([sources[i] for i in _some_of_each(labels, len(sources), seed)])
 
 
 def _embedded(
@@ -144,10 +165,11 @@ class EmbeddingModel(BaseEstimator):
         if embeddings is None: self.backbone, names, embeddings, hashes = _embedded(self.backbone, X, self.progress)
         selection = lesson.select(embeddings, self.n_features, self.random_state)
         fit_estimator(lesson.estimator, embeddings[:, selection.features], lesson.targets, fit_params, self.n_features, d)
-        if names is not None: names = [names[i] for i in np.arange(len(embeddings))[lesson.labelled]]
+        known = np.arange(len(embeddings))[lesson.labelled]
+        if names is not None: names = [names[i] for i in known]
         if hashes is not None: hashes = hashes[lesson.labelled]
-        known = embeddings[lesson.labelled]
-        _keep(self, lesson.estimator, selection, known, lesson.labels, names, lesson.names, hashes)
+        _keep(self, lesson.estimator, selection, embeddings[lesson.labelled], lesson.labels, names, lesson.names, hashes)
+        if names is not None: self.usual_ = _usual(self.backbone, [sources[i] for i in known], lesson.labels, self.random_state)
         if isinstance(self.estimator, str) and names is not None:
             self.bank_ = CellBank(self.backbone, random_state=self.random_state, progress=self.progress).fit(X)
         return self
@@ -187,6 +209,15 @@ def predictions(self: EmbeddingModel, X) -> list:
 
 
 @patch
+def trace(
+    self: EmbeddingModel,
+    image,  # Path, array or PIL image
+) -> Trace:
+    "One forward pass that can be differentiated, as `Backbone.trace` gives it, and what is usual at each place."
+    return replace(self.backbone.trace(image), usual=getattr(self, "usual_", {}))
+
+
+@patch
 def get_feature_names_out(self: EmbeddingModel, input_features=None) -> np.ndarray:
     "Names of the selected features, such as 'resnet18_317'."
     check_is_fitted(self, "estimator_")
@@ -201,6 +232,9 @@ def fitted_head(
     return model.head_
 
 # %% ../../nbs/4_model/07_models.ipynb #7078020e
+_LATER = "held_out_", "shuffled_", "left_out_", "bank_", "classes_", "kind_", "usual_"  # what is set after `_keep`
+
+
 def _keep(
     model: EmbeddingModel,  # To be set
     estimator,  # Fitted
@@ -212,7 +246,7 @@ def _keep(
     hashes: np.ndarray | None = None,  # Of the training images' pixels, uint8 (N, 16)
 ) -> EmbeddingModel:  # The same
     "Set what a fitted model has; NoQuestion where it can be asked nothing."
-    for known in ("held_out_", "shuffled_", "left_out_", "bank_", "classes_", "kind_"): vars(model).pop(known, None)  # of an earlier fit
+    for known in _LATER: vars(model).pop(known, None)  # of an earlier fit
     head = Head(estimator, selection.features, background, labels, answers)
     if head.task == "classes": model.classes_ = np.asarray(head.classes if answers is None else answers)
     model.estimator_ = estimator
@@ -382,6 +416,7 @@ def choose(
     else: held_out = None
     _keep(model, choice.estimator, choice.selection, E, labels, names, choice.classes, hashes).held_out_ = held_out
     model.kind_ = choice.name
+    if table is None: model.usual_ = _usual(backbone, image_sources(X), labels, random_state)
     return model
 
 # %% ../../nbs/4_model/07_models.ipynb #cca9f6c8
@@ -397,6 +432,7 @@ def remember(
     kind, held_out = getattr(self, "kind_", None), getattr(self, "held_out_", None)
     names, hashes = image_names(images), _pixel_hashes(images, self.backbone.bits)
     _keep(self, self.estimator_, self.selection_, embeddings, labels, names, self.classes_, hashes)
+    self.usual_ = _usual(self.backbone, image_sources(images), labels, self.random_state)
     if kind is not None: self.kind_ = kind
     if held_out is not None: self.held_out_ = held_out
     return self
@@ -521,6 +557,9 @@ def _fit_table(
     return _adopt(classifier, estimator, selection, E, labels, classes=classes)
 
 # %% ../../nbs/4_model/07_models.ipynb #0f1f686c
+_USUAL = "usual "  # before the name of a layer
+
+
 @patch
 def save(
     self: EmbeddingModel,
@@ -541,6 +580,7 @@ def save(
     if (shuffled := self.shuffled()) is not None: arrays["shuffled"] = shuffled
     if self.known: record["held_out"] = self.known.record()
     if (left_out := _own_left_out(self)) is not None: arrays["left_out"] = left_out
+    arrays |= {_USUAL + layer: cells for layer, cells in getattr(self, "usual_", {}).items()}
     if hasattr(self, "bank_"): arrays |= self.bank_.arrays
     if hasattr(self, "kind_"): record["head"] = self.kind_
     values = self.background_[:, self.selected_]
@@ -595,6 +635,7 @@ def load(
         _adopt(model, estimator, selection, arrays["background"], labels, names, classes, hashes)
         if "held_out" in record: model.held_out_ = HeldOut.from_record(record["held_out"])
         if "head" in record: model.kind_ = record["head"]
+        model.usual_ = {name.removeprefix(_USUAL): cells for name, cells in arrays.items() if name.startswith(_USUAL)}
         if "shuffled" in arrays: model.shuffled_ = arrays["shuffled"]
         if "left_out" in arrays: model.left_out_ = arrays["left_out"]
         if "bank_cells" in arrays:

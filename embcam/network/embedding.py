@@ -10,7 +10,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from operator import attrgetter
@@ -371,13 +371,13 @@ def cell_layers(self: Backbone) -> tuple:  # Names
 
 
 @patch
-def _cell_inputs(self: Backbone, inputs: Sequence[torch.Tensor], layers: Sequence[str]) -> np.ndarray:  # (n, h, w, C) float16
+def _cell_inputs(self: Backbone, inputs: Sequence[torch.Tensor], layers: Sequence[str]) -> dict:  # {layer: (n, C, h, w)}
     "Run the network on one batch, and keep what the layers return."
     layouts = getattr(self.network, "layouts", {}) | {layer: self.grids[layer][0] for layer in layers}
     with network_lock(self.network), torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
         x = torch.stack(inputs).to(self.device, like_network(self.network).dtype)
         with record_activations(self.network, layers, layouts, patch_grid(self.network, x.shape[2:])) as grids: self.network(x)
-        return torch.cat([grids[layer] for layer in layers], 1).permute(0, 2, 3, 1).half().cpu().numpy()
+        return {layer: grids[layer] for layer in layers}
 
 
 @patch
@@ -404,8 +404,26 @@ def embed_cells(
     sources = image_sources(images)
     if not sources: raise ValueError("There are no images whose cells could be had.")
     inputs, layers, parts = backbone._same_inputs(sources, progress), self.cell_layers, []
-    while some := list(islice(inputs, _AT_ONCE)): parts.append(backbone._cell_inputs(some, layers))
+    while some := list(islice(inputs, _AT_ONCE)):
+        side_by_side = torch.cat([*backbone._cell_inputs(some, layers).values()], 1)
+        parts.append(side_by_side.permute(0, 2, 3, 1).half().cpu().numpy())
     return np.concatenate(parts)
+
+# %% ../../nbs/2_network/08_embedding.ipynb #54d1f0a1
+@patch
+def usual_cells(
+    self: Backbone,
+    images: ImageSet | Sequence,  # As for `embed`, such as some of the training images
+) -> dict[str, np.ndarray]:  # {layer of `averages`: (C, h, w) float32}; empty for images of several shapes, or without such layers
+    "By how much the cells of each place differ from those of all places, in the mean over images."
+    images = collected(images)
+    backbone, sources = self if self.bits else self.reading(images), image_sources(images)
+    if not sources or not self.averages or self.resize == "native": return {}
+    inputs, sums = backbone._same_inputs(sources, progress=False), {}
+    while some := list(islice(inputs, _AT_ONCE)):
+        for layer, cells in backbone._cell_inputs(some, [*self.averages]).items(): sums[layer] = sums.get(layer, 0) + cells.double().sum(0)
+    means = {layer: (cells/len(sources)).cpu().numpy() for layer, cells in sums.items()}
+    return {layer: (m - m.mean((1, 2), keepdims=True)).astype(np.float32) for layer, m in means.items()}
 
 # %% ../../nbs/2_network/08_embedding.ipynb #88bb5033
 @dataclass(frozen=True, eq=False)
@@ -420,6 +438,7 @@ class Trace:
     layouts: dict  # {target layer: layout}
     pooled: dict  # {layer: the slice of the embedding that is its plain average}; empty where there is none
     pooled_grids: dict  # {layer of `pooled`: its grid (1, C, h, w), without graph}
+    usual: dict = field(default_factory=dict)  # {layer of `pooled`: (C, h, w), from `usual_cells`}: what is no reason for anything
     embedded: np.ndarray | None = None  # The embedding (D,) in the backbone's own precision, where that is not float32
 
     @property
