@@ -2,6 +2,7 @@
 
 python benchmarks/follow_the_head.py FOLDER|logos --out CSV [--rows CSV] [--head svm] [--backbone efficientnet_lite0] [--weights FILE]
     [--pooled stages] [--seeds 3] [--mosaics 20] [--half report|choose|all] [--picture FILE]
+    [--methods layercam focus]
 
 For each seed the classifier is fitted on three quarters. The held-out images whose SHA-256 is even are for choosing a method on, the
 odd ones for reporting. Each defect of the half is explained for its predicted class and for its own (column "asked"), and mosaics are
@@ -137,6 +138,7 @@ def main():
     parser.add_argument("--half", default="report", choices=["report", "choose", "all"])
     parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--picture")
+    parser.add_argument("--methods", nargs="+", help="only these, layercam among them; the others' scores are the same without them")
     args = parser.parse_args()
     images = make_logos(880, seed=0) if args.folder == "logos" else load_folder(args.folder)
     backbone = Backbone(args.backbone, args.weights, pooled=None if args.pooled == "last" else args.pooled)
@@ -150,7 +152,8 @@ def main():
         print(f"seed {seed}: AUC {auc_roc(test.labels, clf.scores(test), clf.classes_):.3f}, {len(some)} of {len(test)} images", flush=True)
         if args.picture and seed == 0: picture(clf, test, args.picture)
         mosaics = draw_mosaics(confident_images(clf, some), args.mosaics, seed)
-        for name, explain in explainers(clf, args.samples).items():
+        makers = explainers(clf, args.samples)
+        for name, explain in ((name, makers[name]) for name in args.methods or makers):
             start = perf_counter()
             rows += [(seed, image, "", name, asked, metric, value) for image, asked, metric, value in score_defects(explain, some)]
             for number, image, scores in score_mosaics(explain, some, mosaics):

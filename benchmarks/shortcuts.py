@@ -1,6 +1,7 @@
 """Does a map show a planted mark that the head goes by? Beside it, what masks of defects say of the same maps.
 
 python benchmarks/shortcuts.py NAME=SOURCE ... --out CSV [--heads logistic forest] [--seeds 2] [--sizes .07 .14] [--n 8] [--rows CSV]
+    [--methods focus cells]
 
 SOURCE: a folder of class folders; 'logos': 880 drawn ones; a folder with cells.csv (BCCD: two or more platelets, or fewer); 'elpv': solar
 cells of the package elpv-dataset, defective above one half. Three quarters fit a classifier; in the rest marks are planted
@@ -70,6 +71,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--sizes", type=float, nargs="+", default=[.07, .14])
     parser.add_argument("--n", type=int, default=8)
+    parser.add_argument("--methods", nargs="+", help="only these; the images and the others' scores are the same without them")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     backbone = Backbone(pooled="stages")
@@ -82,6 +84,7 @@ def main():
             for seed in range(args.seeds):
                 train, test = images.split(test_size=.25, seed=seed)
                 makers = explainers(EmbeddingClassifier(backbone, make(seed), n_features, seed, progress=False).fit(train))
+                if args.methods: makers = {name: makers[name] for name in args.methods}
                 scores = planted_shortcut(makers, test, tuple(MARKS), tuple(args.sizes), args.n, 100*seed, progress=False)
                 scores["image"] = [f"{seed}/{mark}/{size}/{image}" for mark, size, image in scores[["mark", "size", "image"]].to_numpy()]
                 scores = scores.rename(columns={"explainer": "method"})
