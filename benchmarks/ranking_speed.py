@@ -44,7 +44,7 @@ from embcam.maps import activation_maps
 from embcam.model import paper_forest
 from embcam.ranking import Head, ranking_stability
 from embcam.ranking.rankings import jaccard, rank_lime, rank_permutation, rank_shap
-from embcam.ranking.surrogate import _bins_of, _draw_bins, _fit, has_limit, rank_surrogate, scores_within
+from embcam.ranking.surrogate import bins_of, _draw_bins, _fit, has_limit, rank_surrogate, scores_within
 
 HEADS = dict(forest=paper_forest, svm=lambda: make_pipeline(StandardScaler(), SVC()), boosting=HistGradientBoostingClassifier,
              neighbours=lambda: make_pipeline(StandardScaler(), KNeighborsClassifier(15)),
@@ -56,8 +56,8 @@ def rank_drawn(embedding, head, label, seed=0, samples=1024, place="random"):
     "LIME's fit on draws of this image alone: independent ones, or antithetic pairs."
     x, rng, k = head.values(embedding)[0], np.random.default_rng(seed), len(head.selected)
     u = rng.random((samples, k)) if place == "random" else np.concatenate([half := rng.random((samples//2, k)), 1 - half])
-    bins, values = _draw_bins(_bins_of(head), np.clip(u, 1e-9, 1 - 1e-9))
-    same = (bins == _bins_of(head).find(x)).astype(float)
+    bins, values = _draw_bins(bins_of(head), np.clip(u, 1e-9, 1 - 1e-9))
+    same = (bins == bins_of(head).find(x)).astype(float)
     return _fit(same, scores_within(head, x)(values)[:, label], k - same.sum(1))
 
 

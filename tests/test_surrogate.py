@@ -16,7 +16,7 @@ from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
 
 from embcam.ranking import Head
 from embcam.ranking.questions import class_scores
-from embcam.ranking.surrogate import _bins_of, _boxes_of, _forest_boxes, _quartile_bins, has_limit, rank_surrogate, slopes_surrogate
+from embcam.ranking.surrogate import bins_of, boxes_of, _forest_boxes, _quartile_bins, has_limit, rank_surrogate, slopes_surrogate
 
 RNG = np.random.default_rng(0)
 E = np.maximum(RNG.normal(.3, 1, size=(200, 10)), 0).astype(np.float32)  # as after a ReLU: a third are exactly zero
@@ -55,7 +55,7 @@ def test_boxes_are_the_forest(estimator, labels):
     h = head(estimator, labels)
     assert has_limit(h)
     for x in [*h.training[::20], *RNG.normal(size=(5, 10))]:
-        np.testing.assert_allclose(_boxes_of(h).scores(x), class_scores(h.estimator, x[None])[0], atol=1e-12)
+        np.testing.assert_allclose(boxes_of(h).scores(x), class_scores(h.estimator, x[None])[0], atol=1e-12)
 
 
 def test_every_leaf_has_one_place_in_the_boxes():
@@ -144,7 +144,7 @@ def test_a_head_that_asks_nothing():
 
 
 def test_bins_are_those_of_lime():
-    explainer, bins = LimeTabularExplainer(E, random_state=0), _bins_of(head(FORESTS[3]))
+    explainer, bins = LimeTabularExplainer(E, random_state=0), bins_of(head(FORESTS[3]))
     np.testing.assert_array_equal(bins.find(E), explainer.discretizer.discretize(E))
     for j in range(10):
         frequencies = dict(zip(explainer.feature_values[j], explainer.feature_frequencies[j]))

@@ -19,6 +19,7 @@ from scipy.special import expit, softmax
 from torch import Tensor, nn
 
 from ..explanation import Explainer
+from .trees import ForestPart
 from ..images import resize
 from ..images.frames import Frame
 from ..maps import CAM_METHODS, cells
@@ -28,6 +29,7 @@ from ..network import Backbone
 from ..network.fast import fast_network
 from ..network.layers import patch_grid, random_image, record_activations
 from ..ranking import Head
+from ..ranking.surrogate import has_limit
 
 # %% ../../nbs/9_export/02_twin.ipynb #83db809f
 def _tensor(array) -> Tensor:
@@ -87,8 +89,7 @@ class LinearPart(nn.Module):
         "Hash of its numbers."
         return hashlib.sha256(self.coefficients.numpy().tobytes() + self.intercepts.numpy().tobytes()).hexdigest()
 
-# %% ../../nbs/9_export/02_twin.ipynb #50f8b5d6
-_WAY_OUT = "embcam explain writes its pages and tables with Python."
+# %% ../../nbs/9_export/02_twin.ipynb #48a7bdbc
 EXPORTED = "focus", "layercam", "gradcam", "hirescam", "cells"  # methods
 
 
@@ -96,12 +97,16 @@ def _why_not_head(explainer: Explainer) -> str | None:
     "What about the model cannot be exported."
     model, head = explainer.classifier, explainer.classifier.head_
     if head.task != "classes" or hasattr(model, "bank_"):
-        return f"{head.name} is no classifier, and only classifiers can be exported."
-    if head.linear is None: return f"{head.name} is not linear, and only linear heads can be exported: fit with --head linear."
-    if type(explainer.builder).__name__ not in ("Signed", "Logit") or explainer.builder.weights not in ("auto", "gradient"):
+        return f"{head.name} is no classifier, and no other model can be exported: embcam explain --static shows images without Python."
+    if head.linear is None and not has_limit(head):
+        return f"{head.name} is neither linear nor a forest of moderate size: fit with --head linear or --head forest."
+    kinds = {"Signed": "auto", "Logit": "gradient"} if head.linear else {"Signed": "auto"}
+    if getattr(explainer.builder, "weights", None) != kinds.get(type(explainer.builder).__name__, "none"):
         return f"target={explainer.builder.name!r} cannot be exported: choose target='signed'."
-    if explainer.ranking_name != "exact": return f"ranking={explainer.ranking_name!r} cannot be exported: choose ranking='auto'."
-    if explainer.n_top < len(model.selected_): return f"top={explainer.top} cannot be exported: choose top='auto'."
+    if explainer.ranking_name != ("exact" if head.linear else "surrogate"):
+        return f"ranking={explainer.ranking_name!r} cannot be exported: choose ranking='auto'."
+    if head.linear and explainer.n_top < len(model.selected_): return f"top={explainer.top} cannot be exported: choose top='auto'."
+    if not head.linear and explainer.method == "cells": return f"method='cells' samples the scores of {head.name}: choose method='focus'."
     return None
 
 
@@ -122,13 +127,15 @@ def check_exportable(
 ) -> None:
     "ValueError, in one sentence, for what cannot be exported."
     why = _why_not_head(explainer) or _why_not_maps(explainer)
-    if why: raise ValueError(f"{why} {_WAY_OUT}")
+    if why: raise ValueError(why)
 
 # %% ../../nbs/9_export/02_twin.ipynb #ccb81fd4
 def origins_of(explainer: Explainer) -> dict[str, np.ndarray]:
-    "{pooled layer: what its cells are counted from, (C, 1, 1) or (C, h, w)}."
-    mean = np.asarray(explainer.classifier.background_, float).mean(0)
-    return {layer: mean[part][:, None, None] for layer, part in explainer.classifier.backbone.averages.items()}
+    "{pooled layer: what its cells are counted from, (C, 1, 1), or (C, h, w) where it is known what is usual at each place}."
+    model = explainer.classifier
+    mean, usual = np.asarray(model.background_, float).mean(0), getattr(model, "usual_", {})
+    found = {layer: mean[part][:, None, None] for layer, part in model.backbone.averages.items()}
+    return {layer: origin + usual[layer] if layer in usual else origin for layer, origin in found.items()}
 
 
 class CellPart(nn.Module):
@@ -239,7 +246,8 @@ class Twin(nn.Module):
         backbone = self.backbone = explainer.classifier.backbone
         self.method = CAM_METHODS[explainer.method]
         self.network = _plain_copy(backbone)
-        self.head = LinearPart(explainer.classifier.head_)
+        head = explainer.classifier.head_
+        self.head = LinearPart(head) if head.linear else ForestPart(head, explainer.n_top)
         self.cells = CellPart(explainer) if backbone.averages and (self.method.gated or self.method.cells) else None
         self.shapes = {layer: tuple(backbone.grids[layer][1][1:]) for layer in backbone.target_layers}
         grid = self.cells.grid if self.cells else self.shapes[backbone.target_layers[-1]]
@@ -290,7 +298,7 @@ def forward(self: Twin, image: Tensor, asked: Tensor) -> tuple:
     image = image.detach().requires_grad_()
     with torch.enable_grad(): e, grids = _grids(self.network, self.backbone, image)
     margins, scores = self.head(e.detach())
-    predicted = margins.argmax(1)
+    predicted = scores.argmax(1)
     v = self.head.weights(e.detach(), torch.where(asked < 0, predicted, asked))
     toward, against = self.maps(e, grids, v)
     return e.detach(), margins, scores, predicted, self.combined(toward), _evidence(toward, against), *toward, *against

@@ -291,7 +291,10 @@ def _put(call: _Call) -> str:
     dim, shape = call["dim"] % len(call.shape()), list(call.shape())
     if call.base == "slice_scatter": start, end, step = slice(call["start"], call["end"], call["step"]).indices(shape[dim])
     else: start, end, step = call["index"] % shape[dim], call["index"] % shape[dim] + 1, 1
-    if step != 1: raise NoOperator("a slice with steps that is written to")
+    if step != 1:
+        places = np.arange(shape[dim])
+        places[start:end:step] = shape[dim] + np.arange(len(range(start, end, step)))
+        return call.add("Gather", call.add("Concat", call.raw(), call.input("src"), axis=dim), call.writer.constant(places), axis=dim)
     def part(a, b): return [call.add("Slice", call.raw(), call.ints(a), call.ints(b), call.ints(dim))] if b > a else []
     before, after = part(0, start), part(end, shape[dim])
     shape[dim] = end - start
@@ -349,8 +352,9 @@ def _layer_norm(call: _Call) -> list:
     return [made, mean, scale]
 
 
-@_writes("_native_batch_norm_legit_no_training")
+@_writes("_native_batch_norm_legit_no_training", "native_batch_norm")
 def _batch_norm(call: _Call) -> list:
+    if call.args.get("training"): raise NoOperator("a batch norm that learns")
     shape = call.ints(-1, *[1]*(len(call.shape("input")) - 2))
     def column(name): return call.add("Reshape", call.raw(name), shape)
     scale = call.add("Reciprocal", call.add("Sqrt", call.add("Add", column("running_var"), call.input(call["eps"]))))
@@ -410,8 +414,16 @@ def _write_nodes(graph: fx.GraphModule, inputs: Mapping[str, Tensor]) -> tuple[_
         else: names[node] = write(_Call(writer, node, run.made, names))
     return writer, [names[node] for node in outputs], [run.made[node] for node in outputs]
 
-# %% ../../nbs/2_network/06_onnx_graph.ipynb #20ce0483
+# %% ../../nbs/2_network/06_onnx_graph.ipynb #efa4577b
 WEIGHTS = "float32", "float16"
+
+
+def _smaller(array: np.ndarray, weights: str) -> np.ndarray:
+    "The same numbers in fewer bytes, where that is possible."
+    if array.size <= _SMALL//4: return array
+    if array.dtype == np.float32: return array.astype(np.float16) if weights == "float16" and array.ndim > 1 else array
+    if array.dtype.kind != "i" or array.min() < 0: return array
+    return array.astype(next(kind for kind in (np.uint8, np.uint16, array.dtype) if array.max() <= np.iinfo(kind).max))
 
 
 def _stored(writer: _Writer, used: set, weights: str) -> tuple[list, list]:
@@ -420,9 +432,10 @@ def _stored(writer: _Writer, used: set, weights: str) -> tuple[list, list]:
     kept, casts = [], []
     for name, array in writer.constants.items():
         if name not in used: continue
-        half = weights == "float16" and array.dtype == np.float32 and array.size > _SMALL//4
-        if half: casts.append(helper.make_node("Cast", [f"{name}_half"], [name], to=1))
-        kept.append(numpy_helper.from_array(array.astype(np.float16) if half else array, f"{name}_half" if half else name))
+        small = _smaller(array, weights)
+        inner = name if small.dtype == array.dtype else f"{name}_small"
+        kept.append(numpy_helper.from_array(small, inner))
+        if inner != name: casts.append(helper.make_node("Cast", [inner], [name], to=helper.np_dtype_to_tensor_dtype(array.dtype)))
     return kept, casts
 
 
