@@ -8,6 +8,7 @@ __all__ = ['SHARES', 'prediction_words', 'explanation_page', 'index_page', 'on_d
 
 # %% ../../nbs/2_drawing/02_pages.ipynb #78771a81
 import base64
+import gzip
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
@@ -165,16 +166,26 @@ def on_demand_page(
     return _templates().get_template("on_demand.html").render(title=title, files=list(files), entries=numbered)
 
 # %% ../../nbs/2_drawing/02_pages.ipynb #4f099878
+def _packed(content: bytes) -> str:
+    "Compressed as browsers can read it, in letters."
+    return base64.b64encode(gzip.compress(content, 9, mtime=0)).decode()
+
+
 def maps_page(
     title: str,  # Of the page
     about: Sequence[str],  # Sentences above all
     entries: Sequence[Mapping],  # From `embcam.explanation.stored.stored_maps`, with marks: words below the image
     limits: str = "",  # What the page cannot show, in sentences
+    network: Mapping | None = None,  # What a graph says of itself, from `embcam.export.page`; None: there are stored maps alone
+    files: Mapping[str, bytes] = {},  # What it runs by: {"bundle", "wasm", "graph" and "notices": content}
+    runtime: str = "",  # What runs it, such as "onnxruntime-web 1.30.0"
 ) -> str:  # A self-contained page
-    "A page on which maps are looked at under menus and sliders, without Python."
+    "A page on which maps are looked at under menus and sliders, and with a network made of new images; without Python."
     colors = base64.b64encode(color_table("inferno").round().astype(np.uint8).tobytes()).decode()
     data = dict(entries=[dict(marks=[]) | entry for entry in entries], colors=colors)
-    return _templates().get_template("maps.html").render(title=title, about=about, data=data, limits=limits)
+    packed = {name: Markup(_packed(content)) for name, content in files.items()}
+    return _templates().get_template("maps.html").render(
+        title=title, about=about, data=data, limits=limits, network=network, files=packed, runtime=runtime)
 
 # %% ../../nbs/2_drawing/02_pages.ipynb #76596a6b
 _COLUMNS = {"map": "{}", "mean": "{:.3f}", "95 % interval": "{low:.3f} to {high:.3f}", "images": "{n:.0f}", "empty maps": "{empty:.0f}",

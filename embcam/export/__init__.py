@@ -4,7 +4,7 @@ from importlib import import_module
 from .running import Explained, Exported, ExportError, load_exported
 
 __all__ = ["Explained", "ExportError", "Exported", "load_exported"]
-_HOMES = {"export_onnx": "onnx_file"}  # import torch: looked up when they are asked for
+_HOMES = {"export_onnx": "onnx_file", "export_page": "page"}  # import torch: looked up when they are asked for
 __all__ += _HOMES
 
 

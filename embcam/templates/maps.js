@@ -1,5 +1,10 @@
 const at = id => document.getElementById(id), clamp = (x, low, high) => Math.min(Math.max(x, low), high)
-const bytes = text => Uint8Array.from(atob(text), c => c.charCodeAt(0))
+function bytes(text) {
+  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text)
+  const raw = atob(text), b = new Uint8Array(raw.length)
+  for (let i = 0; i < b.length; i++) b[i] = raw.charCodeAt(i)
+  return b
+}
 const inflate = (packed, kind) => new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream(kind))).arrayBuffer()
 const colors = bytes(DATA.colors)  // 256 rows of red, green and blue
 const percent = share => Math.round(100*share) + "%"
@@ -132,6 +137,7 @@ function against() {  // what the chosen class can be compared with; the number 
 }
 async function look(chosen, button) {  // at another image
   entry = chosen
+  at("seen").hidden = false
   for (const b of at("images").children) b.ariaPressed = b === button
   entry.pixels ??= await pixelsOf(entry.jpeg)
   const { width, height } = entry.pixels
