@@ -180,12 +180,13 @@ _EMBED = [
     *_ENGINE, _TRUST, _SEED, _WEIGHTS, *_NETWORK]
 _EXPORT = [
     _MODEL, _TRUST,
-    _flag("--out", _path, "file to write, such as explainer.onnx", required=True, metavar="FILE"),
+    _flag("--out", _path, "file to write: explainer.onnx, or page.html, which a browser opens", required=True, metavar="FILE"),
     _flag("--method", _word, "of the maps: focus, layercam, gradcam, hirescam or cells", default="focus"),
     _flag("--weights", _word, "how numbers are kept: float32, or float16 for half the file and maps that differ a little",
           default="float32", choices=["float32", "float16"]),
     _flag("--check", _path, "images on which the file is compared with Python before it is written (default: 8 drawn ones)",
-          metavar="FOLDER")]
+          metavar="FOLDER"),
+    _flag("--examples", _path, "images that a page shows with their maps at once", metavar="FOLDER")]
 _EXPLORE = [
     _TRUST,
     _flag("model", _path, "folder made by embcam fit (default: one for drawn logos)", metavar="MODEL", nargs="?"),
@@ -224,7 +225,7 @@ _TABLES = dict(
     repair=("Fit a model again so that it ignores what an audit found, on other labels or fewer images; with a proof.", [*_REPAIR, _FORCE]),
     predict=("Predict every image of a folder.", [*_PREDICT, _FORCE]),
     embed=("Embed FOLDER into Parquet, of any size; goes on where it was interrupted.", [*_EMBED, _FORCE]),
-    export=("Write a model with its explanations as one ONNX file, which runs without Python.", [*_EXPORT, _FORCE]),
+    export=("Write a model with its explanations as one ONNX file or one page, which run without Python.", [*_EXPORT, _FORCE]),
     explore=("Open the explorer in the browser, with a token.", _EXPLORE))
 
 
@@ -905,16 +906,26 @@ def _explain_alike(args: argparse.Namespace, explainer: "Explainer", images: dic
     print(f"open {args.out}/index.html")
 
 
-def _explain_to_static(args: argparse.Namespace, explainer: "Explainer", images: dict) -> None:
-    "One page with menus and sliders, wrong predictions first."
-    from embcam.explanation.stored import explained_page, stored_maps
-    from embcam.files import atomic_file
+def _stored_entries(
+    explainer: "Explainer",  # Answers
+    images: dict,  # {name: image}
+    named: Sequence[str],  # Files and folders as typed
+) -> tuple[list, str]:  # For a page of stored maps, wrong predictions first; a sentence about these
+    "Compute the maps of images in advance."
+    from embcam.explanation.stored import stored_maps
     from embcam.progress import tqdm
-    labels = _folder_labels(explainer.classifier, images, args.images)
+    labels = _folder_labels(explainer.classifier, images, named)
     todo = tqdm(images.items(), desc="explaining")
     entries = [stored_maps(explainer, source, name, labels[name]) for name, source in todo]
     known = dict(zip(images, explainer.classifier.knows(list(images.values())).tolist()))
-    entries, said = _marked(entries, labels, known)
+    return _marked(entries, labels, known)
+
+
+def _explain_to_static(args: argparse.Namespace, explainer: "Explainer", images: dict) -> None:
+    "One page with menus and sliders, wrong predictions first."
+    from embcam.explanation.stored import explained_page
+    from embcam.files import atomic_file
+    entries, said = _stored_entries(explainer, images, args.images)
     if said: print(said)
     page = explained_page(explainer, entries, about=[said]*bool(said))
     with atomic_file(args.out) as part: part.write_text(page, encoding="utf-8")
@@ -1287,18 +1298,37 @@ def explore(args: argparse.Namespace) -> None:
     if code: sys.exit(code)
 
 # %% ../nbs/cli.ipynb #9d377fe1
+def _images_of(folder: str | None, model: "EmbeddingModel") -> dict:
+    "Images that a flag names, {name: path}; none where it is not given."
+    return {} if folder is None else _readable_images(_find_images([folder]), False, model.backbone.bits)
+
+
+def _check_export(args: argparse.Namespace) -> None:
+    "Whether the file that is asked for can be written."
+    page = args.out.endswith(".html")
+    if not page and not args.out.endswith(".onnx"):
+        raise ValueError(f"--out {args.out}: embcam export writes a file that ends in .onnx or .html.")
+    if not page: _refuse(args, ["examples"], "a file that ends in .onnx: a page, such as --out page.html, shows examples")
+    _check_file(args.out, args.force, _PAGE_MARK if page else "embcam", "page of embcam" if page else "file of embcam export")
+
+
 @_command
 def export(args: argparse.Namespace) -> None:
     "embcam export"
-    if not args.out.endswith(".onnx"): raise ValueError(f"--out {args.out}: embcam export writes a file that ends in .onnx.")
-    _check_file(args.out, args.force, "embcam", "file of embcam export")
+    _check_export(args)
     model = _load_model(args)
     _need_classes(model, "embcam export")
-    check = None if args.check is None else list(_readable_images(_find_images([args.check]), False, model.backbone.bits).values())
     from embcam.explanation import Explainer
-    from embcam.export import export_onnx
+    from embcam.export import export_onnx, export_page
     from embcam.export.onnx_file import check_words
-    facts = export_onnx(Explainer(model, method=args.method), args.out, args.weights, check, args.force)
+    from embcam.export.twin import check_exportable
+    explainer, examples = Explainer(model, method=args.method), _images_of(args.examples, model)
+    check = list((_images_of(args.check, model) or examples).values()) or None
+    check_exportable(explainer)  # before the long work
+    if args.out.endswith(".html"):
+        entries = _stored_entries(explainer, examples, [args.examples])[0] if examples else []
+        facts = export_page(explainer, args.out, entries, args.weights, check, args.force)
+    else: facts = export_onnx(explainer, args.out, args.weights, check, args.force)
     print(check_words(facts["check"]))
     for note in facts["notes"]: print(f"note: {note}")
     print(f"{args.out}: {os.path.getsize(args.out)/1e6:.1f} MB, {len(facts['classes'])} classes, {facts['method']} at "

@@ -5,6 +5,7 @@ python tests/test_browser.py [FOLDER FOR SCREENSHOTS [voila lab demo]]
 Needs `pip install -e '.[dev]'` and Debian's chromium. Prints each check and, at the end, "N passed, N failed"; exits with 1 if one failed.
 """
 import base64
+import io
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +31,8 @@ from embcam.drawing import overlay
 from embcam.explanation import Explainer
 from embcam.explorer.server import is_listening, server_command, start_server, stop_server
 from embcam.images import make_logos
-from embcam.model import EmbeddingClassifier
+from embcam.images.frames import Preparation
+from embcam.model import EmbeddingClassifier, logistic_head
 from embcam.network import Backbone
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "/usr/bin/chromium")
@@ -407,6 +410,91 @@ def stored(home: Path, browser) -> None:
         page.close()
 
 
+PREPARE = """([w, h, data, how]) => { const b = bytes(data), p = new ImageData(new Uint8ClampedArray(b), w, h), [x] = prepare(p, how);
+    return letters(new Uint8Array(x.buffer)) }"""
+LETTERS = "() => { window.letters = b => { let s = ''; for (const one of b) s += String.fromCharCode(one); return btoa(s) } }"
+MADE = """() => { const e = DATA.entries[0], m = e.made[e.prediction];
+    return { label: e.prediction, scores: [...m.scores.data], x: letters(new Uint8Array(e.x.buffer)) } }"""
+
+
+def floats(letters: str) -> np.ndarray: return np.frombuffer(base64.b64decode(letters), np.float32)
+
+
+def prepares(page) -> None:
+    "The page prepares images as Python does, to the bit."
+    rng, wrong = np.random.default_rng(0), []
+    for size in (200, 301), (97, 60), (64, 64):
+        image = rng.integers(0, 256, (*size, 3)).astype(np.uint8)
+        data = base64.b64encode(np.dstack([image, np.full(size, 255, np.uint8)]).tobytes()).decode()
+        for how in [Preparation(64, resize, .875, interpolation, channels=channels) for channels in (3, 1)
+                    for resize in ("squash", "letterbox", "crop") for interpolation in ("bilinear", "bicubic", "lanczos")]:
+            right = how.prepare(image)[0]
+            made = floats(page.evaluate(PREPARE, [size[1], size[0], data, asdict(how)]))
+            wrong += [f"{size} {how.resize} {how.interpolation}: {(made != np.ravel(right)).sum()}"]*bool((made != np.ravel(right)).any())
+    check(f"export: prepares 54 images as Python does {wrong[:3]}", not wrong)
+
+
+def bring(page, path: Path, words: str) -> None:
+    "Choose a file, and wait for what is said."
+    page.set_input_files("#file", path)
+    page.wait_for_function("words => document.getElementById('state').textContent.includes(words)", arg=words, timeout=60_000)
+
+
+def play_exported(page, home: Path, explainer) -> None:
+    "The exported page against Python, on images that neither side has seen."
+    page.evaluate(LETTERS)
+    prepares(page)
+    for i in (3, 4):
+        path = home/"photos"/f"{i:02}.png"
+        bring(page, path, f"{path.name}: ")
+        made, ex = page.evaluate(MADE), explainer(path)
+        x = np.ravel(explainer.classifier.backbone.prepare(ex.image)[0])
+        check(f"export: {path.name}: input as in Python", (floats(made["x"]) == x).all())
+        scores = np.abs(np.subtract(made["scores"], list(ex.probabilities.values()))).max()
+        check(f"export: {path.name}: {made['label']}, scores to {scores:.0e}", made["label"] == ex.prediction and scores < 1e-4)
+        check(f"export: {path.name}: map as in Python", off(page, explainer, path) < 1)
+    other = next(c for c in explainer.classifier.classes_.tolist() if c != ex.prediction)
+    page.locator("#class").select_option(other)
+    check("export: another class", off(page, explainer, path, label=other) < 1)
+    (home/"deep.png").write_bytes(encode_png16())
+    bring(page, home/"deep.png", "has 16 bits a channel")
+    bring(page, home/"photos"/"07-broken.png", "cannot be read by this browser")
+    page.locator("#licence summary").click()
+    page.wait_for_function("() => document.getElementById('terms').textContent.startsWith('MIT License')")
+
+
+def encode_png16() -> bytes:
+    "A small PNG of 16 bits a channel."
+    buffer = io.BytesIO()
+    Image.fromarray(np.arange(4096, dtype=np.uint16).reshape(64, 64)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def exported(home: Path, browser) -> None:
+    "A model as one page: from disk, without network, as Python answers."
+    train, _ = make_logos(60, size=112, seed=0, progress=False).split(seed=0)
+    EmbeddingClassifier(Backbone(size=112, pooled="stages"), logistic_head(), "all", progress=False).fit(train).save(home/"line")
+    examples = home/"examples"
+    examples.mkdir()
+    for i in (0, 1): shutil.copy(home/"photos"/f"{i:02}.png", examples)
+    check("export: made", cli.main(["export", str(home/"line"), "--out", str(home/"page.html"), "--examples", str(examples)]) == 0)
+    for theme in "light", "dark":
+        context, asked = browser.new_context(color_scheme=theme, viewport=dict(width=1280, height=1200), offline=True), []
+        page = context.new_page()
+        page.on("request", lambda request, asked=asked: asked.append(request.url))
+        page.on("pageerror", lambda error: check(f"export: {error}", False))
+        start = time.time()
+        page.goto((home/"page.html").as_uri())
+        check(f"export: {theme}: examples at once", page.locator("#images button").count() == 2)
+        page.wait_for_selector("#file:enabled", timeout=60_000)
+        print(f"ready {time.time() - start:.1f} s after it was opened: {page.locator('#state').inner_text()}")
+        if theme == "light": play_exported(page, home, Explainer(EmbeddingClassifier.load(home/"line")))
+        page.screenshot(path=SHOTS/f"exported-{theme}.png", full_page=True)
+        check(f"export: {theme}: axe finds no fault", not faults_of(page))
+        check(f"export: {theme}: nothing from outside", all(url.startswith(("file:", "data:", "blob:")) for url in asked))
+        context.close()
+
+
 def refuses(address: str) -> bool:
     "Whether the server asks for its token."
     try: page = urllib.request.urlopen(address.split("?")[0], timeout=10)
@@ -422,6 +510,7 @@ def main() -> int:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         documents(home, browser)
         stored(home, browser)
+        exported(home, browser)
         servers = dict(voila=voila, lab=lab, demo=demo)
         for name in sys.argv[2:] or servers:
             start = time.time()

@@ -60,7 +60,7 @@ def test_a_page_holds_what_is_answered(cases, case):
     explainer = cases[case]
     entry = stored_maps(explainer, WIDE, "a", IMAGES.labels[0])
     json.dumps(entry, allow_nan=False)
-    trace = explainer.classifier.backbone.trace(WIDE)
+    trace = explainer.classifier.trace(WIDE)
     classes = {str(c): c for c in explainer.classifier.head_.classes} | {None: None}
     for question in entry["questions"]:
         ranking = explainer.rank(trace.embedding, classes[question["label"]], classes[question["versus"]])

@@ -130,7 +130,7 @@ def stored_maps(
 ) -> dict:  # For `embcam.drawing.pages.maps_page`
     "An image, what is predicted for it, and the maps of all that a page offers."
     explainer, name = explainer.replace(limits=None), name or image_names(image)[0]
-    trace = explainer.classifier.backbone.trace(image)
+    trace = explainer.classifier.trace(image)
     first = explainer.explain_trace(trace, explainer.rank(trace.embedding), name)
     small = thumbnail(first.image, _SIDE)
     frame, questions, raw = first.maps.frame.scaled(small.shape[:2]), [], []

@@ -11,8 +11,12 @@ import lzma
 import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
+
+import numpy as np
+from PIL import Image
 
 from ..drawing.pages import maps_page
 from ..explanation import Explainer
@@ -33,6 +37,13 @@ _FILTERS = "bilinear", "bicubic", "lanczos"  # that the page can compute as Pill
 _MOST = 64  # MB of a graph that a browser takes in good time
 
 
+@lru_cache(None)
+def _tall_first() -> bool:
+    "Whether Pillow resamples images that lose more rows than columns by their rows first, as it does from version 13 on."
+    tall = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 30), np.uint8))
+    return tall.resize((30, 20)).resize((20, 20)) == tall.resize((20, 20))
+
+
 def page_facts(
     explainer: Explainer,  # That was exported
     facts: Mapping,  # From `export_onnx`
@@ -44,11 +55,12 @@ def page_facts(
     nowhere = "no part of the image speaks for it" if gated else "no positive relevance at this layer"
     read = {name: facts[name] for name in ("layers", "left_out", "notes", "scores")}
     return read | dict(classes=[str(c) for c in facts["classes"]], preparation=preparation | dict(
-        interpolation=preparation["interpolation"].lower()), nowhere=nowhere, kept=len(explainer.classifier.selected_))
+        interpolation=preparation["interpolation"].lower()), nowhere=nowhere, kept=len(explainer.classifier.selected_),
+        tall_first=_tall_first())
 
 # %% ../../nbs/9_export/04_page.ipynb #4aebce7d
-_LIMITS = ("An image that you bring is explained with all features and against all other classes. One of 16 bits a channel is refused, since "
-           "browsers read 8. JPEG is decoded by the browser, which may differ from Python in the last bit.")
+_LIMITS = ("An image that you bring is explained with all features and against all other classes. One of 16 bits a channel is refused, "
+           "since browsers read 8. JPEG is decoded by the browser, which may differ from Python in the last bit.")
 
 
 def _graph(explainer: Explainer, weights: str, check: Sequence | None) -> tuple[bytes, dict]:
@@ -76,6 +88,7 @@ def export_page(
     parts = dict(bundle=content["bundle.mjs"], wasm=content["runtime.wasm"], graph=graph, notices=content["licence.txt"])
     about = (f"{facts['arch']} and {facts['estimator']} tell {', '.join(map(str, facts['classes']))} apart; maps by {facts['method']}, "
              f"{check_words(facts['check'])}.")
-    page = maps_page("Why did the classifier say that, and where?", [about], examples, _LIMITS, page_facts(explainer, facts), parts, runtime)
+    title, read = "Why did the classifier say that, and where?", page_facts(explainer, facts)
+    page = maps_page(title, [about], examples, _LIMITS, read, parts, runtime)
     with atomic_file(path) as part: part.write_text(page, encoding="utf-8")
     return facts

@@ -1,6 +1,5 @@
 // An image that somebody brings: prepared as embcam's Preparation does it with Pillow, to the bit, and explained by the graph
 const NETWORK = {{ network|tojson }}
-const { size: SIDE, crop: CROP, resize: WAY, channels: CHANNELS, interpolation: FILTER } = NETWORK.preparation
 const say = text => { at("state").textContent = text }
 let ort, session, before = Promise.resolve()
 
@@ -32,8 +31,8 @@ const FILTERS = {
   lanczos: [3, x => Math.abs(x) < 3 ? sinc(x)*sinc(x/3) : 0]
 }
 const sinc = x => x === 0 ? 1 : Math.sin(x*Math.PI)/(x*Math.PI)
-function kernel(n, from, to, m) {  // of each of m pixels: the first of n that count, and their weights in fixed point
-  const [reach, weight] = FILTERS[FILTER], scale = (to - from)/m, wide = Math.max(scale, 1)
+function kernel(n, from, to, m, [reach, weight]) {  // of each of m pixels: the first of n that count, and their weights in fixed point
+  const scale = (to - from)/m, wide = Math.max(scale, 1)
   return Array.from({ length: m }, (_, i) => {
     const centre = from + (i + .5)*scale
     const first = Math.max(0, Math.trunc(centre - reach*wide + .5)), last = Math.min(n, Math.trunc(centre + reach*wide + .5))
@@ -53,38 +52,42 @@ function resample(source, across, down, stride, kernels) {  // along one axis: `
   })
   return out  // turned: the axis that was resampled comes first
 }
-function resize({ data, width: w, height: h }, [top, left, bottom, right], H, W) {
-  const columns = resample(data, 4*w, h, 4, kernel(w, left, right, W))
-  return resample(columns, 4*h, W, 4, kernel(h, top, bottom, H))
+function resize({ data, width: w, height: h }, [top, left, bottom, right], H, W, filter) {  // pixels; from row to row; from column to column
+  const columns = kernel(w, left, right, W, filter), rows = kernel(h, top, bottom, H, filter)
+  if (NETWORK.tall_first && h - H > Math.max(0, 2*(w - W)))  // as Pillow does from version 13 on
+    return [resample(resample(data, 4, w, 4*w, rows), 4*w, H, 4, columns), 4, 4*H]
+  return [resample(resample(data, 4*w, h, 4, columns), 4*h, W, 4, rows), 4*W, 4]
 }
 
 const round = x => { const r = Math.round(x); return r - x === .5 && r % 2 ? r - 1 : r }  // halves to even, as Python does
-function place(h, w) {  // how an image lies in the network's input: boxes are top, left, bottom, right
-  const all = { image: [h, w], size: [SIDE, SIDE], shown: [0, 0, h, w], inside: [0, 0, SIDE, SIDE] }
-  if (WAY === "squash") return all
-  if (WAY === "crop") {
-    const side = Math.min(h, w)*CROP, top = (h - side)/2, left = (w - side)/2
+function place(h, w, { size, resize, crop }) {  // how an image lies in the network's input: boxes are top, left, bottom, right
+  const all = { image: [h, w], size: [size, size], shown: [0, 0, h, w], inside: [0, 0, size, size] }
+  if (resize === "squash") return all
+  if (resize === "crop") {
+    const side = Math.min(h, w)*crop, top = (h - side)/2, left = (w - side)/2
     return { ...all, shown: [top, left, top + side, left + side] }
   }
-  const [ih, iw] = [h, w].map(side => Math.max(1, round(SIDE*side/Math.max(h, w))))
-  const top = Math.floor((SIDE - ih)/2), left = Math.floor((SIDE - iw)/2)
+  const [ih, iw] = [h, w].map(side => Math.max(1, round(size*side/Math.max(h, w))))
+  const top = Math.floor((size - ih)/2), left = Math.floor((size - iw)/2)
   return { ...all, inside: [top, left, top + ih, left + iw] }
 }
-function prepare(pixels) {  // the network's input; padding is zero
-  const { data } = pixels, frame = place(pixels.height, pixels.width), [top, left, bottom, right] = frame.inside
-  if (CHANNELS === 1) for (let i = 0; i < data.length; i += 4) data[i] = data[i]*19595 + data[i + 1]*38470 + data[i + 2]*7471 + 32768 >> 16
-  const view = resize(pixels, frame.shown, bottom - top, right - left), x = new Float32Array(CHANNELS*SIDE*SIDE), f = Math.fround
-  for (let c = 0; c < CHANNELS; c++) {
-    const mean = f(NETWORK.preparation.mean.at(c) ?? NETWORK.preparation.mean[0]), std = f(NETWORK.preparation.std.at(c) ?? NETWORK.preparation.std[0])
-    const table = Float32Array.from({ length: 256 }, (_, b) => f(f(f(b/255) - mean)/std))
+function prepare(pixels, how) {  // the network's input, where padding is zero, and how the image lies in it
+  const { data, width, height } = pixels, { size, channels, mean, std } = how, f = Math.fround
+  const frame = place(height, width, how), [top, left, bottom, right] = frame.inside
+  if (channels === 1) for (let i = 0; i < data.length; i += 4) data[i] = data[i]*19595 + data[i + 1]*38470 + data[i + 2]*7471 + 32768 >> 16
+  const [view, down, across] = resize(pixels, frame.shown, bottom - top, right - left, FILTERS[how.interpolation]), x = new Float32Array(channels*size*size)
+  for (let c = 0; c < channels; c++) {
+    const [m, s] = [mean, std].map(values => f(values[c % values.length]))
+    const table = Float32Array.from({ length: 256 }, (_, b) => f(f(f(b/255) - m)/s))
     for (let row = top; row < bottom; row++) for (let column = left; column < right; column++)
-      x[(c*SIDE + row)*SIDE + column] = table[view[((row - top)*(right - left) + column - left)*4 + c]]
+      x[(c*size + row)*size + column] = table[view[(row - top)*down + (column - left)*across + c]]
   }
   return [x, frame]
 }
 
 function run(x, asked) {  // one after the other
-  const feeds = { image: new ort.Tensor("float32", x, [1, CHANNELS, SIDE, SIDE]), asked: new ort.Tensor("int64", [BigInt(asked)], [1]) }
+  const { size, channels } = NETWORK.preparation
+  const feeds = { image: new ort.Tensor("float32", x, [1, channels, size, size]), asked: new ort.Tensor("int64", [BigInt(asked)], [1]) }
   return before = before.catch(() => {}).then(() => session.run(feeds))
 }
 async function computed({ label }) {  // the maps of a class, made when it is first asked for
@@ -110,7 +113,7 @@ async function read(file) {  // its pixels, over white
 }
 async function take(file) {
   say(`${file.name} …`)
-  const begin = performance.now(), [pixels, canvas] = await read(file), small = scaled(pixels, canvas), [x, frame] = prepare(pixels)
+  const begin = performance.now(), [pixels, canvas] = await read(file), small = scaled(pixels, canvas), [x, frame] = prepare(pixels, NETWORK.preparation)
   const made = await run(x, -1), scores = [...made.scores.data], k = Number(made.predicted.data[0]), prediction = NETWORK.classes[k]
   const share = percent(scores[k]) + (NETWORK.scores === "probability" ? "" : ` of ${NETWORK.scores}s`)
   const ratio = [small.height/pixels.height, small.width/pixels.width]
