@@ -15,9 +15,9 @@ import re
 import unicodedata
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -394,6 +394,11 @@ class Targets:
     def words(self) -> bool:
         "Whether they are classes."
         return self.values.ndim == 1
+
+    def of(self, names: Sequence[str]) -> "Targets":
+        "The same about some of the images, in this order."
+        rows = [self.names.index(name) for name in names]
+        return replace(self, images=[self.images[i] for i in rows], names=list(names), values=self.values[rows])
 
 
 def _found_image(file: Path, given: str, known: dict) -> str:

@@ -12,7 +12,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -32,7 +32,7 @@ from ..images import ImageSet, Sample
 from .cost import MapMaker, MapResult, run_explainer
 from .faithfulness import LOW_IS_GOOD, METRICS, metric_title
 from .metrics import MASK_METRICS, valid_map
-from ..model import EmbeddingClassifier
+from ..model import EmbeddingModel
 from ..progress import tqdm
 
 # %% ../../nbs/6_judging/08_comparison.ipynb #b52b5b28
@@ -263,7 +263,7 @@ def _config_of(
     value: Any,  # A setting, an explainer, or a part of one
 ) -> Any:  # Plain values for JSON
     "Equal for equal settings: functions by name, a classifier by what it computes, everything else by its contents."
-    if isinstance(value, EmbeddingClassifier):  # it may have been saved and loaded in between: rounding differs, predictions do not
+    if isinstance(value, EmbeddingModel):  # it may have been saved and loaded in between: rounding differs, predictions do not
         computed = np.round(value.head_.scores(value.background_), 6) + 0.
         return [value.backbone.fingerprint, value.backbone.target_layers, _config_of([value.selected_, computed])]
     if isinstance(value, np.ndarray): return [value.shape, hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()]
@@ -452,6 +452,7 @@ def save(
     against: str | None = None,  # A row to compare with
     title: str = "Maps compared",  # Of the page
     about: Sequence[str] = (),  # Sentences on top of the page
+    pictures: Mapping[str, bytes] | None = None,  # {what it shows: PNG} below them
 ) -> Path:  # The folder
     "Write scores.csv, summary.csv, comparison.png and one self-contained index.html; each is there whole or not at all."
     out = Path(out)
@@ -466,7 +467,7 @@ def save(
         write_csv(self.frame, part/"scores.csv")
         write_csv(summary, part/"summary.csv", index=True)
         (part/"comparison.png").write_bytes(drawn)
-        page = comparison_page(title, [*about, f"{self!r}."], drawn, tables, against, low_is_good)
+        page = comparison_page(title, [*about, f"{self!r}."], drawn, tables, against, low_is_good, pictures)
         (part/"index.html").write_text(page, encoding="utf-8")
         for file in sorted(part.iterdir()): os.replace(file, out/file.name)
     return out

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from ..model import EmbeddingClassifier
+from ..model import EmbeddingModel
 from ..network import Backbone
 from ..network.fast import fast_network
 
@@ -54,7 +54,7 @@ class MapResult:
 # %% ../../nbs/6_judging/04_cost.ipynb #d30c2f8a
 class MapMaker(Protocol):
     "What makes maps: an `Explainer`, a `Baseline`, or an object of your own."
-    classifier: EmbeddingClassifier  # Whose network is watched
+    classifier: EmbeddingModel  # Whose network is watched
 
     def __call__(self, image: str | Path | np.ndarray | Image.Image, label: str | int | None = None) -> Any:
         "Something with `maps` and `label`."

@@ -7,6 +7,7 @@ __all__ = ['FAITHFULNESS', 'METRICS', 'LOW_IS_GOOD', 'embed_altered', 'score_ima
            'road', 'sensitivity_n', 'metric_title', 'embedding_deletion']
 
 # %% ../../nbs/6_judging/03_faithfulness.ipynb #fa966831
+import copy
 from collections.abc import Iterable, Sequence
 from functools import partial
 
@@ -16,7 +17,7 @@ from sklearn.metrics import auc
 from ..images import resize
 from .metrics import MASK_METRICS, valid_map
 from .removal import impute_pixels, superpixels, to_input_resolution
-from ..model import EmbeddingClassifier
+from ..model import EmbeddingModel
 from ..network import Backbone
 from ..ranking import Ranking
 
@@ -30,19 +31,22 @@ def embed_altered(
 
 # %% ../../nbs/6_judging/03_faithfulness.ipynb #acb19574
 def score_images(
-    classifier: EmbeddingClassifier,  # Fitted
+    classifier: EmbeddingModel,  # Fitted
     images: Iterable[np.ndarray],  # Altered images, (h, w, 3) uint8 each
-    label: str | int,  # One of its classes
-) -> np.ndarray:  # 0 to 1, (n,)
-    "Score of one class for altered images."
-    scores = classifier.head_.scores(embed_altered(classifier.backbone, images))
-    return scores[:, classifier.head_.index(label)]
+    label: str | int,  # One of its classes, or another question
+) -> np.ndarray:  # 0 to 1, (n,); answers of what is no classifier
+    "Score of one class for altered images, or the answer to another question; of a bank its own, with that of the embedding."
+    column = classifier.head_.index(label)
+    if not hasattr(classifier, "bank_"): return classifier.head_.scores(embed_altered(classifier.backbone, images))[:, column]
+    past_the_cache = copy.copy(classifier)
+    past_the_cache.backbone = classifier.backbone.uncached()
+    return past_the_cache.scores(list(images))[:, column]
 
 # %% ../../nbs/6_judging/03_faithfulness.ipynb #90aad7fe
 def removal_curve(
     relevance: np.ndarray,  # Signed map, (h, w)
     image: np.ndarray,  # (H, W, 3) uint8
-    classifier: EmbeddingClassifier,  # The whole pipeline
+    classifier: EmbeddingModel,  # The whole pipeline
     label: str | int,  # The explained class
     shares: Sequence[float],  # Shares of the pixels to remove, 0 to 1
     fill: str = "mean",  # What they become: "mean", "blur" or "noisy"
@@ -63,7 +67,7 @@ def removal_curve(
 def deletion(
     relevance: np.ndarray,  # Signed map, (h, w)
     image: np.ndarray,  # (H, W, 3) uint8
-    classifier: EmbeddingClassifier,  # The whole pipeline
+    classifier: EmbeddingModel,  # The whole pipeline
     label: str | int,  # The explained class
     fill: str = "mean",  # What removed pixels become: "mean", "blur" or "noisy"
     steps: int = 20,  # Of equal size, from 0 to 100 %
@@ -78,7 +82,7 @@ def deletion(
 def insertion(
     relevance: np.ndarray,  # Signed map, (h, w)
     image: np.ndarray,  # (H, W, 3) uint8
-    classifier: EmbeddingClassifier,  # The whole pipeline
+    classifier: EmbeddingModel,  # The whole pipeline
     label: str | int,  # The explained class
     fill: str = "mean",  # What removed pixels become: "mean", "blur" or "noisy"
     steps: int = 20,  # Of equal size, from 0 to 100 %
@@ -93,7 +97,7 @@ def insertion(
 def road(
     relevance: np.ndarray,  # Signed map, (h, w)
     image: np.ndarray,  # (H, W, 3) uint8
-    classifier: EmbeddingClassifier,  # The whole pipeline
+    classifier: EmbeddingModel,  # The whole pipeline
     label: str | int,  # The explained class
     first: str = "most",  # Remove the "most" or the "least" relevant first
     seed: int = 0,  # Of ties and noise
@@ -106,7 +110,7 @@ def road(
 def sensitivity_n(
     relevance: np.ndarray,  # Signed map, (h, w)
     image: np.ndarray,  # (H, W, 3) uint8
-    classifier: EmbeddingClassifier,  # The whole pipeline
+    classifier: EmbeddingModel,  # The whole pipeline
     label: str | int,  # The explained class
     n: int = 8,  # Superpixels in a subset
     samples: int = 100,  # Subsets
@@ -154,7 +158,7 @@ def metric_title(
 def embedding_deletion(
     embedding: np.ndarray,  # (D,)
     ranking: Ranking,  # Features, most important first
-    classifier: EmbeddingClassifier,  # Its head and background are used
+    classifier: EmbeddingModel,  # Its head and background are used
     label: str | int,  # The explained class
 ) -> np.ndarray:  # Score of the label with 0, 1, ... K features taken out, (K + 1,)
     "Score of a class as ranked features are replaced by their training mean."

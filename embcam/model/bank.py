@@ -44,7 +44,8 @@ def greedy_coreset(
 _AT_ONCE = 4096  # cells whose distances are taken together
 _FEWEST = 10  # good images
 _MOST = 1000  # images whose cells come into question for a bank
-_POWER = 8
+_NEIGHBOURS = 2
+_POWER = 12
 
 
 def nearest_distances(
@@ -52,7 +53,7 @@ def nearest_distances(
     bank: np.ndarray,  # (k, C) float32
     owners: tuple[np.ndarray, np.ndarray] | None = None,  # Whose the cells are, (n,), and those of the bank, (k,): own ones do not count
 ) -> np.ndarray:  # (n,) float32
-    "The distance of each cell to the nearest in the bank."
+    "The mean distance of each cell to the two nearest in the bank."
     x, b = torch.as_tensor(cells), torch.as_tensor(bank)
     squares, found = (b**2).sum(1), []
     theirs = None if owners is None else torch.as_tensor(owners[1])
@@ -60,15 +61,21 @@ def nearest_distances(
         some = x[start:start + _AT_ONCE]
         d = squares - 2*(some @ b.T)
         if owners is not None: d[torch.as_tensor(owners[0][start:start + _AT_ONCE])[:, None] == theirs] = torch.inf
-        found.append((d.min(1).values + (some**2).sum(1)).clamp(0).sqrt())
+        nearest = d.topk(min(_NEIGHBOURS, len(b)), 1, largest=False).values
+        found.append((nearest + (some**2).sum(1, keepdim=True)).clamp(0).sqrt().mean(1))
     return torch.cat(found).numpy()
+
+
+def _power_mean(values: np.ndarray, axes: int | tuple) -> np.ndarray:
+    "The power mean of what is positive."
+    return (np.clip(values.astype(float), 0, None)**_POWER).mean(axes)**(1/_POWER)
 
 
 def map_answer(
     maps: np.ndarray,  # In standard deviations, (n, h, w)
 ) -> np.ndarray:  # (n,)
     "How unusual each image is by its map."
-    return (np.clip(maps.astype(float), 0, None)**_POWER).mean((1, 2))**(1/_POWER)
+    return _power_mean(maps, (1, 2))
 
 # %% ../../nbs/4_model/06_bank.ipynb #dbae574b
 class _Unusual(OutlierMixin, BaseEstimator):
@@ -89,7 +96,7 @@ class CellBank(_Unusual):
     def __init__(
         self,
         backbone: Backbone | None = None,  # Gives the cells; clones share it
-        size: int = 4000,  # Cells in the bank
+        size: int = 8000,  # Cells in the bank of each layer
         share: float = .95,  # Of good images that are to lie within the threshold
         random_state: int = 0,  # Seed of the coreset
         progress: bool = True,  # Show progress
@@ -122,16 +129,24 @@ def fit_cells(self: CellBank, cells: np.ndarray, groups: np.ndarray | None = Non
     spread = cells[kept].reshape(-1, channels).std(0, dtype=np.float32)
     self.scale_ = np.maximum(spread, .01*spread.max()) + np.float32(1e-12)
     points, whose = self._scaled(cells[kept]), np.repeat(owners[kept], h*w)
-    chosen = greedy_coreset(points, self.size, self.random_state)
-    self.cells_ = points[chosen]
-    apart = nearest_distances(self._scaled(cells), self.cells_, (np.repeat(owners, h*w), whose[chosen])).reshape(n, h, w)
-    finite = np.where(np.isfinite(apart), apart, apart[np.isfinite(apart)].max(initial=0))
-    self.mean_ = gaussian_filter(finite.mean(0), 1, mode="nearest")
-    spread = gaussian_filter(finite.std(0), 1, mode="nearest")
-    self.spread_ = np.maximum(spread, .1*np.median(spread)) + 1e-12
-    self.left_out_ = map_answer((finite - self.mean_)/self.spread_)
+    chosen = [greedy_coreset(points[:, part], self.size, self.random_state) for part in self._parts]
+    self.cells_ = np.concatenate([points[some, part] for some, part in zip(chosen, self._parts)], 1)
+    apart = self._apart(cells, [(np.repeat(owners, h*w), whose[some]) for some in chosen])
+    for one in apart: one[~np.isfinite(one)] = one[np.isfinite(one)].max(initial=0)  # all the bank is its own
+    self.mean_ = gaussian_filter(apart.mean(1), (0, 1, 1), mode="nearest")
+    spread = gaussian_filter(apart.std(1), (0, 1, 1), mode="nearest")
+    self.spread_ = np.maximum(spread, .1*np.median(spread, (1, 2), keepdims=True)) + 1e-12
+    self.left_out_ = map_answer(self._unusual(apart))
     self.offset_ = -float(np.quantile(self.left_out_, self.share, method="higher"))
     return self
+
+
+@patch(as_prop=True)
+def _parts(self: CellBank) -> list[slice]:
+    "The channels of each layer; without a backbone all are of one."
+    if self.backbone is None: return [slice(0, len(self.scale_))]
+    ends = np.cumsum([0, *(self.backbone.grids[layer][1][0] for layer in self.backbone.cell_layers)]).tolist()
+    return [slice(*pair) for pair in zip(ends, ends[1:])]
 
 
 @patch
@@ -141,12 +156,26 @@ def _scaled(self: CellBank, cells: np.ndarray) -> np.ndarray:  # (n*h*w, C) floa
 
 
 @patch
-def cell_maps(self: CellBank, cells: np.ndarray) -> np.ndarray:  # (n, h, w)
+def _apart(self: CellBank, cells: np.ndarray, owners: list | None = None) -> np.ndarray:  # (layers, n, h, w)
+    "Distances to each layer's bank."
+    x, owners = self._scaled(cells), owners or [None]*len(self._parts)
+    found = [nearest_distances(x[:, part], self.cells_[:, part], some) for part, some in zip(self._parts, owners)]
+    return np.stack(found).reshape(-1, *cells.shape[:3])
+
+
+@patch
+def _unusual(self: CellBank, apart: np.ndarray) -> np.ndarray:  # (n, h, w)
+    "Distances in deviations, all layers together."
+    return _power_mean((apart - self.mean_[:, None])/self.spread_[:, None], 0)
+
+
+@patch
+def cell_maps(self: CellBank, cells: np.ndarray) -> np.ndarray:  # (n, h, w), 0 where nothing is above the mean
     "How unusual each place is, in standard deviations of good images at the same place."
     check_is_fitted(self, "cells_")
-    if cells.shape[1:3] != self.mean_.shape:
-        raise ValueError(f"The bank has {self.mean_.shape} places, these images {cells.shape[1:3]}: take the same size of input.")
-    return (nearest_distances(self._scaled(cells), self.cells_).reshape(cells.shape[:3]) - self.mean_)/self.spread_
+    if cells.shape[1:3] != self.mean_.shape[1:]:
+        raise ValueError(f"The bank has {self.mean_.shape[1:]} places, these images {cells.shape[1:3]}: take the same size of input.")
+    return self._unusual(self._apart(cells))
 
 
 @patch
@@ -212,7 +241,7 @@ class Mahalanobis(_Unusual):
         return -self.covariance_.mahalanobis(np.asarray(X, float))
 
 # %% ../../nbs/4_model/06_bank.ipynb #5728cf3f
-_HALF = .5  # weight of the embedding's answer beside the bank's
+_WEIGHT = .25  # weight of the embedding's answer beside the bank's
 
 
 def _log(distances: np.ndarray) -> np.ndarray: return np.log(np.maximum(np.asarray(distances, float), 1e-12))
@@ -231,4 +260,4 @@ def joint_answer(
     "How unusual images are by both, in standard deviations of good images."
     a = _in_deviations(_log(of_embedding), _log(left_out[0]))
     b = _in_deviations(of_cells, left_out[1])
-    return _HALF*a + b, _HALF*a, b
+    return _WEIGHT*a + b, _WEIGHT*a, b

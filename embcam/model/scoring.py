@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['auc_roc', 'class_aucs', 'mean_auc', 'wilson_interval', 'log_losses', 'calibration_error', 'calibration_chance',
-           'recall_table', 'good_class', 'ScoreCard', 'score_card', 'weakness', 'number_scores']
+           'recall_table', 'good_class', 'ScoreCard', 'score_card', 'weakness', 'number_scores', 'auc_error',
+           'unusual_scores']
 
 # %% ../../nbs/4_model/03_scoring.ipynb #93350e07
 from dataclasses import dataclass
@@ -236,3 +237,32 @@ def number_scores(
         row = zip(("MAE", "Spearman", "R2"), _number_scores(t, p), ends.T)
         rows[name] = {key: value for of, mean, (low, high) in row for key, value in ((of, mean), (f"{of} low", low), (f"{of} high", high))}
     return pd.DataFrame(rows).T
+
+# %% ../../nbs/4_model/03_scoring.ipynb #5aecdab6
+def auc_error(
+    auc: float,
+    good: int,  # Images
+    bad: int,
+) -> float:
+    "The standard error of an AUC (Hanley and McNeil 1982)."
+    a, b = auc/(2 - auc), 2*auc**2/(1 + auc)
+    return float(np.sqrt((auc*(1 - auc) + (bad - 1)*(a - auc**2) + (good - 1)*(b - auc**2))/(good*bad)))
+
+
+def _share(which: np.ndarray, name: str) -> dict:
+    "A share with the ends of its 95 % interval; NaN of nothing."
+    low, high = wilson_interval(int(which.sum()), len(which)) if len(which) else (np.nan, np.nan)
+    return {name: float(which.mean()) if len(which) else np.nan, f"{name} low": low, f"{name} high": high}
+
+
+def unusual_scores(
+    bad: np.ndarray,  # Which images are, (n,) bool
+    answers: np.ndarray,  # How unusual each is, (n,)
+    limit: float,  # The threshold
+) -> dict:  # AUROC, "good, empty" and "bad, shown", each with the ends of its 95 % interval; NaN where a side is empty
+    "How well good images are told from others."
+    bad, answers = np.asarray(bad, bool), np.asarray(answers, float)
+    auc = float(_areas(bad[:, None], answers[:, None])[0]) if 0 < bad.sum() < len(bad) else np.nan
+    half = 1.96*auc_error(auc, (~bad).sum(), bad.sum()) if np.isfinite(auc) else np.nan
+    told = {"AUROC": auc, "AUROC low": max(auc - half, 0), "AUROC high": min(auc + half, 1)}
+    return told | _share(answers[~bad] <= limit, "good, empty") | _share(answers[bad] > limit, "bad, shown")
