@@ -16,7 +16,6 @@ from time import perf_counter
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.metrics import roc_auc_score
 
 from common import images_of, sets_parser
 from embcam import Backbone, Explainer
@@ -24,6 +23,7 @@ from embcam.images import ImageSet, open_image, resize
 from embcam.judging.metrics import pixel_auc
 from embcam.model import EmbeddingModel
 from embcam.model.bank import CellBank, joint_answer, map_answer
+from embcam.model.scoring import unusual_scores
 from embcam.network.layers import record_activations
 
 
@@ -36,18 +36,11 @@ def images_named(source: str) -> ImageSet:
     return ImageSet([np.repeat(cells[i][..., None], 3, 2) for i in mono], ["good" if defect[i] == 0 else "defective" for i in mono])
 
 
-def interval(auc: float, good: int, bad: int) -> float:
-    "Half of the 95 % interval of an AUC, by Hanley and McNeil."
-    a, b = auc/(2 - auc), 2*auc**2/(1 + auc)
-    return 1.96*((auc*(1 - auc) + (bad - 1)*(a - auc**2) + (good - 1)*(b - auc**2))/(good*bad))**.5
-
-
 def row(method: str, bad: np.ndarray, answers: np.ndarray, limit: float, pixels: float, seconds: float) -> dict:
     "What one method found in one split."
-    auc = roc_auc_score(bad, answers)
-    half = interval(auc, (~bad).sum(), bad.sum())
-    return dict(method=method, auroc=auc, low=auc - half, high=auc + half, empty=(answers[~bad] <= limit).mean(),
-                shown=(answers[bad] > limit).mean(), pixel_auc=pixels, seconds=seconds)
+    told = unusual_scores(bad, answers, limit)
+    return dict(method=method, auroc=told["AUROC"], low=told["AUROC low"], high=told["AUROC high"], empty=told["good, empty"],
+                shown=told["bad, shown"], pixel_auc=pixels, seconds=seconds)
 
 
 def on_masks(images: ImageSet, positions, maps) -> float:
@@ -74,7 +67,7 @@ def ours(images: ImageSet, backbone: Backbone, E, cells, train, test, bad, seed:
     some = np.flatnonzero(bad)[:focus] if images.masks[test[-1]] is not None else []
     explain = Explainer(model, threshold=None)
     drawn = [explain(images.images[test[k]]).maps["combined"] for k in some]
-    limits = [float(np.quantile(values, .95)) for values in (*known, joint_answer(*known, known)[0])]
+    limits = [float(np.quantile(values, .95, method="higher")) for values in (*known, joint_answer(*known, known)[0])]
     where = on_masks(images, test[bad], maps[bad]), on_masks(images, test[some], drawn)
     return [row("embedding", bad, of_embedding, limits[0], where[1], end - middle),
             row("bank of cells", bad, of_cells, limits[1], where[0], middle - start),

@@ -144,6 +144,8 @@ _ON_MASKS = "pixel_auc", "pointing_game_15", "mass_accuracy", "average_precision
 _ON_PREDICTIONS = "deletion_mean", "insertion_mean"
 _EVALUATE = [
     _MODEL, _TRUST, _SEED, _SKIP, _DATA, _OUT_AGAIN,
+    _flag("--target", _path, "the true numbers, of a model that predicts numbers: a table as for embcam fit", metavar="CSV"),
+    _flag("--good", _word, "the class of good images, of a model that learned from these alone (default: by its name)", metavar="CLASS"),
     _flag("--n", _whole(1), "at most so many images, drawn by the seed, with masks if there are any", default=20),
     _flag("--metrics", _word, f"names of embcam.judging.metrics (default: {', '.join(_ON_MASKS + _ON_PREDICTIONS)})",
           nargs="+", metavar="NAME"),
@@ -507,18 +509,13 @@ def _with_twins(images: "ImageSet", backbone: "Backbone") -> "ImageSet":
     return grouped_by_near_duplicates(images, backbone.embed(images))
 
 
-def _read_targets(args: argparse.Namespace) -> "Targets":
+def _read_targets(args: argparse.Namespace, bits: int | None) -> "Targets":
     "What the table `args.target` says about the images of the folder; those that cannot be read are an error, or left out."
-    from dataclasses import replace
-
-    import numpy as np
-
     from embcam.images.folders import load_targets
     targets = load_targets(args.folder, args.target)
     if targets.left_out: print(f"left out: {targets.left_out} images, which {args.target} does not name")
-    good = _readable_images(dict(zip(targets.names, targets.images)), args.skip_broken, args.bits)
-    kept = np.array([name in good for name in targets.names])
-    return replace(targets, images=list(good.values()), names=list(good), values=targets.values[kept])
+    good = _readable_images(dict(zip(targets.names, targets.images)), args.skip_broken, bits)
+    return targets.of(list(good))
 
 
 def _groups_of(args: argparse.Namespace, targets: "Targets") -> list | None:
@@ -548,7 +545,7 @@ def fit(args: argparse.Namespace) -> None:
     from embcam.model import HEADS
     from embcam.ranking.selection import feature_count
     if args.good is not None: return _fit_good(args)
-    targets = _read_targets(args) if args.target else None
+    targets = _read_targets(args, args.bits) if args.target else None
     if targets is not None and not targets.words: return _fit_numbers(args, targets)
     if args.head not in ("auto", "linear", *HEADS): raise ValueError(f"--head {args.head}: choose auto, linear, {', '.join(HEADS)}.")
     images = _images_to_fit(args, targets)
@@ -581,22 +578,23 @@ def _good_images(args: argparse.Namespace) -> tuple["ImageSet", "ImageSet"]:
     return images[good], images[~good]
 
 
-def _print_unusual(model: "EmbeddingModel", good: "ImageSet", others: "ImageSet") -> None:
-    "Print how well held-out good images are told from all others."
-    import numpy as np
-    from sklearn.metrics import roc_auc_score
-    limit = model.threshold()
-    usual = -model.score_samples(good)
-    print(f"threshold {limit:.2f} standard deviations of good images; {np.mean(usual <= limit):.0%} of {len(good)} held-out good images "
-          "lie below it, their maps are empty")
-    if not len(others): return
-    unusual = -model.score_samples(others)
-    auc = roc_auc_score(np.repeat([0, 1], [len(usual), len(unusual)]), np.concatenate([usual, unusual]))
-    print(f"{np.mean(unusual > limit):.0%} of {len(others)} other images lie above it; AUC ROC {auc:.4f}")
+def _unusual_lines(model: "EmbeddingModel", images: Sequence, bad) -> list[str]:
+    "How well good images are told from bad ones: (n,) bool."
+    from embcam.model.scoring import unusual_scores
+    limit, answers = model.threshold(), model.scores(images)[:, 0]
+    told = unusual_scores(bad, answers, limit)
+    def said(name, form): return f"{told[name]:{form}} (95 % interval {told[f'{name} low']:{form}} to {told[f'{name} high']:{form}})"
+    unit = "standard deviations of good images" if hasattr(model, "bank_") else model.head_.score_kind
+    lines = [f"threshold {limit:.4g} {unit}"]
+    if not bad.all(): lines.append(f"{said('good, empty', '.0%')} of {(~bad).sum()} good images lie below it: their maps are empty")
+    if bad.any(): lines.append(f"{said('bad, shown', '.0%')} of {bad.sum()} other images lie above it")
+    return lines + ([f"AUC ROC {said('AUROC', '.3f')}"] if 0 < bad.sum() < len(bad) else [])
 
 
 def _fit_good(args: argparse.Namespace) -> None:
     "embcam fit --good"
+    import numpy as np
+
     from embcam.model import EmbeddingModel
     good, others = _good_images(args)
     good.parts = None  # a split that came with the folder may lack good images on a side
@@ -607,7 +605,8 @@ def _fit_good(args: argparse.Namespace) -> None:
     path = model.save(args.out, overwrite=args.force)
     print(model.backbone)
     print(f"good: {len(train)} images of {args.good} learned from, {len(test)} held out")
-    _print_unusual(model, test, others)
+    bad = np.repeat([False, True], [len(test), len(others)])
+    print(*_unusual_lines(model, [*test.images, *others.images], bad), sep="\n")
     print(f"model: {path}")
     some = others if len(others) else test
     _print_command("explain", path, *some.images[:3], "--out", "why")
@@ -634,18 +633,27 @@ def _choose_numbers(args: argparse.Namespace, E, numbers, groups):
     return estimator
 
 
-def _write_held_out(model: Path, targets: "Targets", test, predicted, told) -> None:
-    "The held-out predictions as a table and as a picture, beside the model."
+def _number_lines(told) -> list[str]:
+    "What a table of `number_scores` says."
+    lines = []
+    for name, row in told.iterrows():
+        scores = [f"{of} {row[of]:.3g} ({row[f'{of} low']:.3g} to {row[f'{of} high']:.3g})" for of in ("MAE", "Spearman", "R2")]
+        lines.append(f"{name}: {', '.join(scores)}; 95 % intervals in brackets")
+        if not row["R2 low"] > 0: lines.append(f"This model is weak: of {name} it may know no more than the mean.")
+    return lines
+
+
+def _write_held_out(out: Path, targets: "Targets", predicted, told) -> None:
+    "Predictions as a table and as a picture."
     import pandas as pd
 
     from embcam.drawing.plotting import predicted_figure
     from embcam.files import write_csv
-    true = targets.values[test]
-    rows = {"image": [targets.names[i] for i in test]}
+    true, rows = targets.values, dict(image=targets.names)
     for k, name in enumerate(targets.columns): rows |= {f"{name}, true": true[:, k], f"{name}, predicted": predicted[:, k]}
-    write_csv(pd.DataFrame(rows).round(6), model/"held_out.csv")
+    write_csv(pd.DataFrame(rows).round(6), out/"held_out.csv")
     captions = [f"MAE {row.MAE:.3g}, Spearman {row.Spearman:.2f}" for row in told.itertuples()]
-    predicted_figure(true, predicted, targets.columns, captions).savefig(model/"predicted.png", dpi=120)
+    predicted_figure(true, predicted, targets.columns, captions).savefig(out/"predicted.png", dpi=120)
 
 # %% ../nbs/cli.ipynb #4fb9dc58
 def _fit_numbers(args: argparse.Namespace, targets: "Targets") -> None:
@@ -666,15 +674,12 @@ def _fit_numbers(args: argparse.Namespace, targets: "Targets") -> None:
     model = EmbeddingModel(backbone, estimator, args.n_features or "all", args.seed, progress=False)
     model.fit([targets.images[i] for i in train], pd.DataFrame(targets.values[train], columns=targets.columns))
     folder = model.save(args.out, overwrite=args.force)
+    held_out = targets.of([targets.names[i] for i in test])
     predicted = np.reshape(model.predict(E[test]), (len(test), -1))
-    told = number_scores(targets.values[test], predicted, targets.columns, args.seed)
-    _write_held_out(folder, targets, test, predicted, told)
+    told = number_scores(held_out.values, predicted, targets.columns, args.seed)
+    _write_held_out(folder, held_out, predicted, told)
     print(backbone, f"N = {len(train)} training images, K = {len(model.selected_)} features, {len(test)} held out", sep="\n")
-    for name, row in told.iterrows():
-        scores = [f"{of} {row[of]:.3g} ({row[f'{of} low']:.3g} to {row[f'{of} high']:.3g})" for of in ("MAE", "Spearman", "R2")]
-        print(f"{name}: {', '.join(scores)}")
-        if not row["R2 low"] > 0: print(f"This model is weak: of {name} it may know no more than the mean.")
-    print(f"model: {folder}, with held_out.csv and predicted.png")
+    print(*_number_lines(told), f"model: {folder}, with held_out.csv and predicted.png", sep="\n")
     largest = test[np.argsort(-predicted[:, 0])[:3]]
     _print_command("explain", folder, *[targets.images[i] for i in largest], "--out", "why")
 
@@ -1073,7 +1078,24 @@ def _choose_images(images: "ImageSet", n: int, seed: int, metrics: Sequence[str]
     return images[sorted((masked or order)[:n])], metrics
 
 
-def _held_out(classifier: "EmbeddingClassifier", images: "ImageSet", everything: bool) -> "ImageSet":
+def _images_to_judge(args: argparse.Namespace, model: "EmbeddingModel") -> tuple["ImageSet", "Targets | None"]:
+    "Images with labels, or those that a table of true numbers names, with masks where there are any."
+    from embcam.images import ImageSet
+    from embcam.images.folders import mask_beside
+    numbers, names = model.head_.task == "values", list(map(str, model.head_.classes))
+    if args.target is None and numbers:
+        raise ValueError(f"The model predicts numbers: pass a table of true ones, --target CSV, of {', '.join(names)}.")
+    if args.target is None: return _load_images(args.folder, args.skip_broken), None
+    if not numbers: raise ValueError("--target has no meaning for a model that predicts no numbers.")
+    targets = _read_targets(args, model.backbone.bits)
+    if targets.words or targets.columns != names:
+        raise ValueError(f"{args.target} has the columns {', '.join(targets.columns)}, the model predicts {', '.join(names)}: "
+                         "name them alike.")
+    masks = [mask_beside(path) for path in targets.images]
+    return ImageSet(targets.images, [args.target]*len(masks), masks, targets.names, bits=model.backbone.bits), targets
+
+
+def _held_out(classifier: "EmbeddingModel", images: "ImageSet", everything: bool) -> "ImageSet":
     "The images that the classifier was not fitted on, unless all are asked for; ValueError where none is left."
     if everything: return images
     known = classifier.knows(images)
@@ -1085,14 +1107,15 @@ def _held_out(classifier: "EmbeddingClassifier", images: "ImageSet", everything:
 _DEFAULT = "embcam's default"  # the row that is judged
 
 
-def _rows(classifier: "EmbeddingClassifier", seed: int, costly: bool) -> dict:
+def _rows(classifier: "EmbeddingModel", seed: int, costly: bool) -> dict:
     "What is compared: embcam's default, the paper's strategies and the baselines, costly ones only if they are asked for."
     from embcam.explanation import Explainer
     from embcam.judging import baselines
     from embcam.judging.baseline_maps import COSTLY
     from embcam.judging.settings import SettingsGrid
     from embcam.ranking.masking import STRATEGIES
-    default, paper = Explainer(classifier, random_state=seed), Explainer.paper(classifier, random_state=seed)
+    default = Explainer(classifier, random_state=seed, threshold=None)  # where, given that something is there
+    paper = Explainer.paper(classifier, random_state=seed, threshold=None)
     rows = {_DEFAULT: default, "paper": SettingsGrid(paper, tuple(STRATEGIES), (paper.top,), (paper.method,))}  # ranked once for all three
     for name, row in baselines(default, seed).items():
         if costly or name not in COSTLY: rows[name] = row
@@ -1143,7 +1166,41 @@ def _compare_kept(rows: dict, some: "ImageSet", metrics: dict, out: Path, seed: 
         print(f"stopped: {max(kept, 0)} of {len(some)} images are kept in {out}; the same command goes on with the rest")
         raise
 
+# %% ../nbs/cli.ipynb #5330ebb8
+def _unusual_words(args: argparse.Namespace, model: "EmbeddingModel", images: "ImageSet") -> list[str]:
+    "How well an outlier detector tells good images from others, if the images say which are good."
+    from embcam.model.scoring import good_class
+    good, names = args.good or good_class(images.classes), list(map(str, images.classes))
+    if args.good and args.good not in names: raise ValueError(f"--good {args.good}: there is no such class, choose {', '.join(names)}.")
+    if good is None: return [f"Which class is good? Of {', '.join(names)} none is named so: pass --good CLASS for the AUC."]
+    lines = _unusual_lines(model, images.images, images.labels.astype(str) != str(good))
+    return [line[0].upper() + line[1:] + "." for line in lines]
+
+
+def _number_words(out: Path, model: "EmbeddingModel", images: "ImageSet", targets: "Targets", seed: int) -> list[str]:
+    "How well numbers are predicted; held_out.csv and predicted.png beside it."
+    import numpy as np
+
+    from embcam.model.scoring import number_scores
+    true = targets.of(images.names)
+    predicted = np.reshape(model.predict(images), (len(images), -1))
+    told = number_scores(true.values, predicted, true.columns, seed)
+    _write_held_out(out, true, predicted, told)
+    return [f"{line.removesuffix('.')}." for line in _number_lines(told)]
+
+
+def _answer_words(args: argparse.Namespace, model: "EmbeddingModel", images: "ImageSet", targets, out: Path, explainer) -> list[str]:
+    "What is said of the answers themselves."
+    if model.head_.task == "classes": return [ask(explainer, images, args.seed) for ask in (_shortcut_sentence, _grid_sentence)]
+    if model.head_.task == "values": return _number_words(out, model, images, targets, args.seed)
+    return _unusual_words(args, model, images) if model.head_.task == "unlike" else []
+
 # %% ../nbs/cli.ipynb #742a836d
+def _check_question(args: argparse.Namespace, model: "EmbeddingModel") -> None:
+    "ValueError for an option that the model's question has no use for."
+    if args.good and model.head_.task != "unlike": raise ValueError("--good has no meaning for a model that is no outlier detector.")
+
+
 @_command
 def evaluate(args: argparse.Namespace) -> None:
     "embcam evaluate"
@@ -1152,22 +1209,22 @@ def evaluate(args: argparse.Namespace) -> None:
     from embcam.files import alone_in, atomic_folder, begin_folder
     from embcam.judging.comparison import as_metrics
     if args.metrics: as_metrics(args.metrics)  # before the long work
-    classifier = _load_model(args)
-    _need_classes(classifier, "embcam evaluate")
-    images = _load_images(args.folder, args.skip_broken)
-    images = _held_out(classifier, images, args.all)
+    model = _load_model(args)
+    _check_question(args, model)
+    images, targets = _images_to_judge(args, model)
+    images = _held_out(model, images, args.all)
     some, metrics = _choose_images(images, args.n, args.seed, args.metrics)
-    rows = _rows(classifier, args.seed, args.costly)
+    rows = _rows(model, args.seed, args.costly)
     out = begin_folder(args.out, "evaluation")
     with alone_in(out): pass  # whoever is at work there needs the journal
     if args.force: (out/"comparison.jsonl").unlink(missing_ok=True)  # the page of the earlier one stays until there is another
     found = _compare_kept(rows, some, metrics, out, args.seed)
     judged = dict.fromkeys([list(metrics)[0], list(metrics)[-1]])  # by masks, and by predictions
-    said = [ask(rows[_DEFAULT], images, args.seed) for ask in (_shortcut_sentence, _grid_sentence)]
-    said += [found.verdict(_DEFAULT, metric) for metric in judged]
     with atomic_folder(out, overwrite=True, kind="evaluation") as part:
+        said = _answer_words(args, model, images, targets, part, rows[_DEFAULT]) + [found.verdict(_DEFAULT, metric) for metric in judged]
         shutil.copy(out/"comparison.jsonl", part)
-        found.save(part, _paper_row(found), f"Maps compared on {len(some)} images", said)
+        pictures = {f"{file.stem} over true numbers": file.read_bytes() for file in part.glob("predicted.png")}
+        found.save(part, _paper_row(found), f"Maps compared on {len(some)} images", said, pictures)
     print(found, found.summary()["mean"].unstack("metric")[list(metrics)].round(3).to_string(), *said, sep="\n")
     print(f"open {args.out}/index.html")
 

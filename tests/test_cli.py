@@ -90,6 +90,8 @@ WRONG = [
     ([*EVALUATE, "~/e", "--all", "--metrics", "pixel_acu"], "pixel_acu"),
     ([*EVALUATE, "~/e", "--all", "--metrics", "pixel_auc"], "There are no masks"),
     (["evaluate", "~/model", "~/empty", "--out", "~/e"], "empty"),
+    ([*EVALUATE, "~/e", "--target", "~/table.csv"], "--target has no meaning for a model that predicts no numbers"),
+    ([*EVALUATE, "~/e", "--good", "good"], "--good has no meaning for a model that is no outlier detector"),
     (["predict", "~/model", "~/one", "--out", "~/one/only/a.png", "--force"], "is no table of embcam predict"),
     (["predict", "~/model", "~/one", "--out", "~/table.csv"], "exists: choose another name, or pass --force"),
     (["predict", "~/model", "~/empty", "--out", "~/f.csv"], "holds no images"),

@@ -30,6 +30,7 @@ from embcam.explanation import Explainer
 from embcam.explorer import Explorer, View, explain_view, serve
 from embcam.explorer.server import open_explorer
 from embcam.explorer import page
+from embcam.explorer.alike_card import draw_alike
 from embcam.explorer.cards import AUTO, draw_feature, filter_images, make_knobs, panel_words
 from embcam.explorer.server import explorer_notebook, images_in, server_command, split_training
 from embcam.explorer.session import LinearMaps, Rankings, Session, Sessions
@@ -575,6 +576,23 @@ def test_a_better_model(stamped, tmp_path):
         equal((tmp_path/"model"/"model.json").read_bytes(), old)
         assert (tmp_path/"model2"/"proof"/"index.html").exists()
     finally: x.close()
+
+
+def test_like_this_one(explain, logos):
+    "The nearest training images are listed; the chosen one and the image in sight are drawn as `Explainer.alike` says; another image ends it."
+    train, test = logos
+    explorer = Explorer(explain, test, train)
+    explorer.wait()
+    card = explorer.alike
+    equal([text for text, _ in card.choose.options[1:]], [f"{name} ({d:.2f})" for name, d in explain.classifier.nearest([test.images[0]])[0]])
+    card.choose.value = card.choose.options[2][1]
+    explorer.wait()
+    found = explain.alike(test.images[0], card.choose.value[0])
+    equal([bytes(image.value) for image in card.images], [encode_image(draw_alike(ex)) for ex in found])
+    explorer.pick(1)
+    explorer.wait()
+    equal((card.choose.value, card.tiles.layout.display), (None, "none"))
+    explorer.close()
 
 
 def test_a_box_drawn_by_hand(stamped, clf, logos):

@@ -198,6 +198,9 @@ def _comparison_row(row: Mapping, against: str | None) -> list[str]:
     return cells + (["{difference:+.3f}".format(**row), "{from:+.3f} to {to:+.3f}".format(**row)] if against else [])
 
 # %% ../../nbs/2_drawing/02_pages.ipynb #29ab10fa
+def _as_text(picture: bytes) -> str: return base64.b64encode(picture).decode()
+
+
 def comparison_page(
     title: str,  # Of the page
     about: Sequence[str],  # Sentences above all: what was found, and on what
@@ -205,13 +208,15 @@ def comparison_page(
     tables: Mapping[str, Sequence[Mapping]],  # {metric: rows, best first}; a row: map, mean, low, high, n, empty, and the costs
     against: str | None = None,  # The map that others are compared with; rows then hold difference, from, to
     low_is_good: Sequence[str] = (),  # Metrics
+    pictures: Mapping[str, bytes] | None = None,  # {what it shows: PNG}, above the figure
 ) -> str:  # A self-contained page
     "The page of a comparison: what was compared, the figure, and a table for each metric."
     head = [*_COLUMNS, *([f"less {against}", "95 % interval"] if against else [])]
     filled = [(f"{metric} (low is good)" if metric in low_is_good else metric, [_comparison_row(row, against) for row in rows])
               for metric, rows in tables.items()]
     return _templates().get_template("comparison.html").render(
-        title=title, about=about, figure=base64.b64encode(figure).decode(), tables=filled, head=head)
+        title=title, about=about, figure=_as_text(figure), tables=filled, head=head,
+        pictures={words: _as_text(picture) for words, picture in (pictures or {}).items()})
 
 # %% ../../nbs/2_drawing/02_pages.ipynb #f798948f
 def sections_page(

@@ -27,6 +27,7 @@ from ..drawing.pages import SHARES, explanation_page
 from ..drawing.plotting import MASK_COLOR
 from ..explanation import Explainer, Explanation, Trust
 from ..explanation.reliability import FAR, LIKE_RANDOM
+from .alike_card import AlikeCard
 from .cards import (BLANK, HTML_PARTS, FeatureCard, Gallery, Panels, Switches, card, follow_top, hint, make_knobs,
                                    panel_words, probability_rows, read_knobs, view_title)
 from .repair_card import RepairCard, Sight, teaching_images
@@ -92,6 +93,7 @@ def _arrange(
     knobs: SimpleNamespace,  # From `make_knobs`
     gallery: Gallery,  # Above
     better: RepairCard,  # Below
+    alike: AlikeCard,  # Below that
     feature: FeatureCard,  # Last
 ) -> list:
     "The page from top to bottom."
@@ -111,7 +113,7 @@ def _arrange(
     keep = card("Compare and keep", *_helped(knobs, "compare"), buttons, hint("keep"), text.saved, hint("python"), text.line)
     main = Box([image, maps, ranking]).add_class("emb-main")
     choices = Box([target, looks, what_if, keep]).add_class("emb-cards")
-    return [head, gallery.box, main, choices, better.box, feature.box]
+    return [head, gallery.box, main, choices, better.box, alike.box, feature.box]
 
 # %% ../../nbs/8_explorer/05_page.ipynb #3a0e186e
 _OUTLINE = (255*np.array(to_rgb(MASK_COLOR))).round().astype(np.uint8)
@@ -276,7 +278,7 @@ class State:
 
 # %% ../../nbs/8_explorer/05_page.ipynb #e0bc61fb
 _LANES = dict(fast=("draw", "facts", "keep"),
-              slow=("thumbnails", "rank", "calibrate", "feature", "prepare", "predictions", "again", "assess"),
+              slow=("thumbnails", "rank", "calibrate", "feature", "alike", "prepare", "predictions", "again", "assess"),
               mend=("repair", "sides"))
 _COMPARED = "label", "versus", "ranking", "top", "switched", "target", "method"  # what compare mode keeps as A
 
@@ -299,9 +301,10 @@ class Renderer:
         page: Page,  # Shows the answers
         gallery: Gallery,  # Knows names, labels and predictions
         feature: FeatureCard,  # Shows one feature
+        alike: AlikeCard,  # Shows what makes two images alike
     ):
         self.state, self.sessions, self.jobs = state, sessions, jobs
-        self.page, self.gallery, self.feature = page, gallery, feature
+        self.page, self.gallery, self.feature, self.alike = page, gallery, feature, alike
 
     def ask(self, view: View) -> None:
         "Show a view, soon. Maps of another view are dimmed at once, but for a step of a slider."
@@ -409,6 +412,7 @@ def do_aside(self: Renderer, session: Session, view: View) -> None:
     "What a view needs beside its maps, if it is not there yet."
     if self.state.feature == (view.image, self.feature.choose.value): self.feature.dim(False)
     else: self.show_feature()
+    self.show_alike()
     if session.prepares(view): self.queue("prepare", lambda: session.prepare(view), aside=True)
     if session.trust(view) is None: self.queue("assess", lambda: self.assess(session, view), aside=True, delay=self.rest)
 
@@ -451,6 +455,25 @@ def show_feature(self: Renderer) -> None:
         self.state.feature = view.image, feature
         if view.image == self.state.view.image: self.feature.dim(False)
     self.queue("feature", show, aside=True)
+
+
+@patch
+def show_alike(self: Renderer) -> None:
+    "List the images that are nearest, and draw what makes the chosen one alike."
+    view = self.state.view
+
+    def show():
+        name, trace = self.gallery.names[view.image], self.sessions[view.image].trace
+        self.alike.offer(trace.embedding, name)
+        self.alike.draw(trace.image, name)
+    self.queue("alike", show, aside=True)
+
+
+@patch
+def show_examples(self: Renderer) -> None:
+    "Both, of all images that are known by now."
+    self.show_feature()
+    self.show_alike()
 
 # %% ../../nbs/8_explorer/05_page.ipynb #3bdc3fdf
 def _view_png(
@@ -558,15 +581,17 @@ class Explorer(VBox):
         self.sessions = Sessions(explainer, images)
         self.gallery = Gallery(images, clf, self.jobs, self.pick, groups)
         self.feature = FeatureCard(clf, training, self.gallery, lambda: self.renderer.show_feature())
+        self.alike = AlikeCard(explainer, training, self.gallery, lambda: self.renderer.show_alike())
         self.page = Page(clf, self.turn)
         self.better = self._repair_card(images, training, artefacts, home)
-        self.renderer = Renderer(self.state, self.sessions, self.jobs, self.page, self.gallery, self.feature)
-        super().__init__(_arrange(self.page, self.knobs, self.gallery, self.better, self.feature), layout=Layout(width="100%"))
+        self.renderer = Renderer(self.state, self.sessions, self.jobs, self.page, self.gallery, self.feature, self.alike)
+        arranged = _arrange(self.page, self.knobs, self.gallery, self.better, self.alike, self.feature)
+        super().__init__(arranged, layout=Layout(width="100%"))
         self.add_class("emb")
         self._listen()
         self.pick(0)
         self.jobs.put("predictions", self.gallery.predict_next)
-        self.jobs.put("again", lambda: self.renderer.show_feature())  # all embeddings are known now
+        self.jobs.put("again", self.renderer.show_examples)  # all embeddings are known now
         self._start_echo()
 
     def pick(self, i: int) -> None:

@@ -26,7 +26,7 @@ from .faithfulness import embed_altered, score_images
 from .removal import impute_pixels, superpixels, to_input_resolution
 from ..maps import Target
 from ..images.layer_maps import combine
-from ..model import EmbeddingClassifier
+from ..model import EmbeddingModel
 from ..ranking import Head, Ranking, similarity
 
 # %% ../../nbs/6_judging/05_baseline_maps.ipynb #700991b5
@@ -86,7 +86,7 @@ def random_ranking(
 
 # %% ../../nbs/6_judging/05_baseline_maps.ipynb #0fa3bc1a
 def mean_activation(
-    classifier: EmbeddingClassifier,  # The whole pipeline
+    classifier: EmbeddingModel,  # The whole pipeline
     image: np.ndarray,  # At the network's resolution, (h, w, 3) uint8
     label: str | int,  # The explained class
     rng: np.random.Generator,  # Seeded by the image
@@ -100,7 +100,7 @@ def mean_activation(
 
 # %% ../../nbs/6_judging/05_baseline_maps.ipynb #333490f1
 def centre_prior(
-    classifier: EmbeddingClassifier,  # The whole pipeline
+    classifier: EmbeddingModel,  # The whole pipeline
     image: np.ndarray,  # At the network's resolution, (h, w, 3) uint8
     label: str | int,  # The explained class
     rng: np.random.Generator,  # Seeded by the image
@@ -112,7 +112,7 @@ def centre_prior(
 
 # %% ../../nbs/6_judging/05_baseline_maps.ipynb #d60cd2c4
 def edges(
-    classifier: EmbeddingClassifier,  # The whole pipeline
+    classifier: EmbeddingModel,  # The whole pipeline
     image: np.ndarray,  # At the network's resolution, (h, w, 3) uint8
     label: str | int,  # The explained class
     rng: np.random.Generator,  # Seeded by the image
@@ -123,7 +123,7 @@ def edges(
 
 # %% ../../nbs/6_judging/05_baseline_maps.ipynb #f9f40a5b
 def random_map(
-    classifier: EmbeddingClassifier,  # The whole pipeline
+    classifier: EmbeddingModel,  # The whole pipeline
     image: np.ndarray,  # At the network's resolution, (h, w, 3) uint8
     label: str | int,  # The explained class
     rng: np.random.Generator,  # Seeded by the image
@@ -134,7 +134,7 @@ def random_map(
 
 # %% ../../nbs/6_judging/05_baseline_maps.ipynb #0a77be70
 def occlusion(
-    classifier: EmbeddingClassifier,  # The whole pipeline
+    classifier: EmbeddingModel,  # The whole pipeline
     image: np.ndarray,  # At the network's resolution, (h, w, 3) uint8
     label: str | int,  # The explained class
     rng: np.random.Generator,  # Seeded by the image
@@ -156,7 +156,7 @@ def occlusion(
 
 # %% ../../nbs/6_judging/05_baseline_maps.ipynb #477980e0
 def lime_superpixels(
-    classifier: EmbeddingClassifier,  # The whole pipeline
+    classifier: EmbeddingModel,  # The whole pipeline
     image: np.ndarray,  # At the network's resolution, (h, w, 3) uint8
     label: str | int,  # The explained class
     rng: np.random.Generator,  # Seeded by the image
@@ -213,7 +213,7 @@ def _when_visible(
 
 # %% ../../nbs/6_judging/05_baseline_maps.ipynb #b9f3515a
 def rise(
-    classifier: EmbeddingClassifier,  # The whole pipeline
+    classifier: EmbeddingModel,  # The whole pipeline
     image: np.ndarray,  # At the network's resolution, (h, w, 3) uint8
     label: str | int,  # The explained class
     rng: np.random.Generator,  # Seeded by the image
@@ -227,7 +227,7 @@ def rise(
 
 # %% ../../nbs/6_judging/05_baseline_maps.ipynb #7277021a
 def relax(
-    classifier: EmbeddingClassifier,  # The whole pipeline
+    classifier: EmbeddingModel,  # The whole pipeline
     image: np.ndarray,  # At the network's resolution, (h, w, 3) uint8
     label: str | int,  # The explained class
     rng: np.random.Generator,  # Seeded by the image
@@ -259,7 +259,7 @@ class Baseline:
 
     def __init__(
         self,
-        classifier: EmbeddingClassifier,  # Fitted
+        classifier: EmbeddingModel,  # Fitted
         baseline: str | Callable,  # A key of BASELINES, or a function (classifier, image, label, rng, **options) -> map or {layer: map}
         random_state: int = 0,  # Seed, mixed with each image
         **options,  # For the baseline, such as masks=4000
