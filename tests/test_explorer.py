@@ -579,12 +579,13 @@ def test_a_better_model(stamped, tmp_path):
 
 
 def test_like_this_one(explain, logos):
-    "The nearest training images are listed; the chosen one and the image in sight are drawn as `Explainer.alike` says; another image ends it."
+    "The nearest training images are listed; the chosen one and the image in sight are drawn as by `Explainer.alike`; another one ends it."
     train, test = logos
     explorer = Explorer(explain, test, train)
     explorer.wait()
     card = explorer.alike
-    equal([text for text, _ in card.choose.options[1:]], [f"{name} ({d:.2f})" for name, d in explain.classifier.nearest([test.images[0]])[0]])
+    [near] = explain.classifier.nearest([test.images[0]])
+    equal([text for text, _ in card.choose.options[1:]], [f"{name} ({distance:.2f})" for name, distance in near])
     card.choose.value = card.choose.options[2][1]
     explorer.wait()
     found = explain.alike(test.images[0], card.choose.value[0])
