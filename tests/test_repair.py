@@ -4,7 +4,8 @@ import pytest
 
 from embcam import Backbone, EmbeddingClassifier, make_logos
 from embcam.auditing import repair
-from embcam.auditing.marks import check_box, make_mark, moving_mark, parse_box
+from embcam.auditing.marks import check_box, make_mark, mark_of_names, moving_mark, parse_box
+from embcam.auditing.moving import find_moving, find_patch
 from embcam.auditing.proof import mark_measures, paired_interval
 from embcam.auditing.repairing import head_kind, read_names
 from embcam.cli import main
@@ -51,6 +52,29 @@ def test_a_moving_mark_has_a_place_in_every_image(marked, classifier):
     mark = moving_mark("interrupted", boxes, images, classifier.backbone, progress=False)
     assert all(mark.at(i) == (.1, .1, .3, .3) for i in range(48))
     with pytest.raises(ValueError, match="No image shows"): moving_mark("good", boxes*np.nan, images, classifier.backbone)
+
+
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_no_mark_moves_about_in_plain_images(level):
+    stack, maps = np.full((20, 128, 128, 3), level, np.uint8), np.zeros((20, 16, 16))
+    assert find_moving(stack, maps, np.repeat(["a", "b"], 10)) == []
+    assert find_moving(stack, maps, np.repeat(["a", "b"], [16, 4])) == find_moving(stack, maps, np.repeat("a", 20)) == []
+
+
+def test_a_patch_is_found_at_any_place_and_contrast():
+    rng = np.random.default_rng(0)
+    grey, patch = rng.integers(100, 110, (6, 128, 128)).astype(np.uint8), rng.integers(0, 255, (8, 8)).astype(float)
+    places = [(0, 0), (120, 120), (0, 120), (64, 3), (17, 99), (60, 60)]
+    for image, (y, x), gain in zip(grey, places, (1, .9, .6, .4, .3, -1)): image[y:y + 8, x:x + 8] = 128 + gain*(patch - 128)/2
+    alike, corners = find_patch(grey, patch)
+    assert [tuple(corner) for corner in corners[:5].tolist()] == places[:5] and (alike[:5] > .98).all() and alike[5] < .7
+
+
+def test_what_an_audit_wrote_of_a_moving_mark_is_the_same_mark(marked, classifier):
+    images, shows = marked
+    names = [name for name, has in zip(images.names, shows) if has]
+    mark = mark_of_names("interrupted", (.1, .1, .3, .3), names, images, classifier.backbone, [(.1, .1, .3, .3)]*len(names), progress=False)
+    assert (mark.shows == shows).all() and mark.boxes.shape == (48, 4) and np.isfinite(mark.boxes).all()
 
 
 def test_a_repaired_model_is_of_the_same_kind_and_knows_its_images(marked, classifier, tmp_path):

@@ -137,11 +137,17 @@ class Artefact:
     auc_without: float = float("nan")  # The same, with the box blurred out in training and test
     drop: float = float("nan")  # Mean loss of the class's score in the images that show it
     features: tuple = ()  # Ids of the features that it moves most, for the class
+    boxes: np.ndarray | None = None  # Of something that moves about, one for each image, (n, 4)
 
     def __repr__(self):
         x0, y0, x1, y1 = (f"{edge:.2f}" for edge in self.box)
+        where = f"box {x0} {y0} {x1} {y1}" if self.boxes is None else "at many places"
         return (f"Artefact of {self.label!r}: {self.shows.sum()} images, {self.inside:.0%} of the class, {self.outside:.0%} of the others; "
-                f"box {x0} {y0} {x1} {y1}; AUC {self.auc_with:.3f}, blurred out {self.auc_without:.3f}")
+                f"{where}; AUC {self.auc_with:.3f}, blurred out {self.auc_without:.3f}")
+
+    def at(self, i: int) -> tuple:
+        "The box in image i."
+        return self.box if self.boxes is None else tuple(self.boxes[i].tolist())
 
 # %% ../../nbs/7_auditing/04_artefacts.ipynb #757c98d1
 def outstanding_box(
@@ -438,9 +444,9 @@ def _embedded_without(
     with tqdm(total=len(images), desc="blurring out", disable=not progress) as bar:
         for start in range(0, len(images), 128):
             blurred = []
-            for source in images[start:start + 128]:
+            for i, source in enumerate(images[start:start + 128], start):
                 image = to_input_resolution(open_image(source, bits=backbone.bits), backbone)
-                blurred.append(blur_out(image, artefact.box))
+                blurred.append(blur_out(image, artefact.at(i)))
                 bar.update()
             found.append(backbone.embed(blurred, progress=False))
     return np.concatenate(found)

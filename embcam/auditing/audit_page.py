@@ -62,7 +62,8 @@ def _artefact_tiles(
     n: int,  # At most so many
 ) -> list[tuple]:  # (image with the box, name)
     "Some images that show an artefact."
-    return [(box_drawn(_image_named(a, name), row.box), name) for name in row.images[:n]]
+    boxes = row.boxes or [row.box]*len(row.images)
+    return [(box_drawn(_image_named(a, name), box), name) for name, box in list(zip(row.images, boxes))[:n]]
 
 # %% ../../nbs/7_auditing/07_audit_page.ipynb #01c59a6b
 def _label_issue_tile(a: Audit, row) -> tuple:

@@ -19,6 +19,7 @@ from fastcore.basics import patch
 from .artefacts import Artefact, find_artefacts, measure_artefact, pixel_stack
 from .atlas import Explained, atlas_table, audit_explainer, explain_all, strategy_table, strongest_images
 from .label_issues import LabelIssues, find_label_issues, why_unjudged
+from .moving import find_moving
 from .near_duplicates import find_near_duplicates, group_near_duplicates, training_images
 from .outliers import find_outliers
 from ..files import MARK, begin_folder
@@ -56,9 +57,11 @@ def _named_artefacts(found: list[Artefact], images: ImageSet) -> pd.DataFrame:
     rows = []
     for a in found:
         shown = sorted(np.flatnonzero(a.shows).tolist(), key=lambda i: str(images.labels[i]) != str(a.label))
+        boxes = None if a.boxes is None else a.boxes[shown].round(4).tolist()  # in the order of the images
         rows.append({"class": a.label, "images": [images.names[i] for i in shown], "box": [round(edge, 4) for edge in a.box],
-                     "features": list(a.features), "auc_with": round(a.auc_with, 4), "auc_without": round(a.auc_without, 4)})
-    return pd.DataFrame(rows, columns=["class", "images", "box", "features", "auc_with", "auc_without"])
+                     "boxes": boxes, "features": list(a.features),
+                     "auc_with": round(a.auc_with, 4), "auc_without": round(a.auc_without, 4)})
+    return pd.DataFrame(rows, columns=["class", "images", "box", "boxes", "features", "auc_with", "auc_without"])
 
 # %% ../../nbs/7_auditing/06_findings.ipynb #6ed58341
 def _notes(
@@ -84,7 +87,7 @@ def _notes(
 
 # %% ../../nbs/7_auditing/06_findings.ipynb #00d8a9f9
 _LOSS = .02  # mean score that the images of an artefact lose, at least
-_MEASURED = 5  # at most so many are measured
+_MEASURED = 5  # of those at one place, at most so many are measured
 
 
 def _measured_artefacts(
@@ -92,8 +95,10 @@ def _measured_artefacts(
 ) -> list[Artefact]:
     "Artefacts that affect the score, the most serious first."
     stack = pixel_stack(images.images, progress, images.bits)
+    found = find_artefacts(stack, explained.maps, explained.predicted)[:_MEASURED]
+    found += find_moving(stack, explained.maps, explained.predicted, seed)
     measured = []
-    for artefact in find_artefacts(stack, explained.maps, explained.predicted)[:_MEASURED]:
+    for artefact in found:
         measured.append(measure_artefact(artefact, classifier, images.images, explained.embeddings, images.labels, groups, seed, progress))
     return sorted([a for a in measured if a.drop >= _LOSS], key=lambda a: -a.drop*a.shows.sum())
 
@@ -107,7 +112,7 @@ class Audit:
     artefacts_found: list[Artefact]  # With boxes and masks of images; the frame `artefacts` has their names
     atlas: pd.DataFrame  # feature, name, among_top, "for <class>"
     strategies: pd.DataFrame  # class, strategy, images, error_rate, on_mask, features
-    artefacts: pd.DataFrame  # class, images, box, features, auc_with, auc_without
+    artefacts: pd.DataFrame  # class, images, box, boxes (of what moves about), features, auc_with, auc_without
     judged: LabelIssues  # How many labels are probably wrong, and how far they can be judged
     label_issues: pd.DataFrame  # image, given, likely, score, near_duplicate (a name, where the same image is labelled two ways)
     near_duplicates: pd.DataFrame  # images, clearness, mirrored, across_split
@@ -119,7 +124,8 @@ class Audit:
     def _repr_html_(self): return "<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in self.summary()) + "</ul>"
 
 # %% ../../nbs/7_auditing/06_findings.ipynb #a9d36abc
-NO_ARTEFACT = "No artefact: nothing that one class shows at one place, nearly the same in many images, and that its maps lean on."
+NO_ARTEFACT = ("No artefact: nothing that images of one class show and others do not, at one place, solid or translucent, or anywhere in "
+               "them, and that the score depends on.")
 
 
 def _label_issues_lines(issues: pd.DataFrame) -> list[str]:

@@ -6,26 +6,25 @@
 __all__ = ['Change', 'with_change', 'artefact_changes', 'teaching_images', 'fit_again', 'before_and_after', 'two_sides',
            'save_as', 'Sight', 'RepairCard']
 
-# %% ../../nbs/8_explorer/04_repair_card.ipynb #549bce31
+# %% ../../nbs/8_explorer/04_repair_card.ipynb #b1a226b0
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from fastcore.basics import patch
 from ipywidgets import HTML, Box, Button, Dropdown, HBox, Layout, Text, VBox
 from ipywidgets import Image as ImageWidget
 
 from ..auditing import mark_of_box, repair
 from ..auditing.findings import artefact_headings
-from ..auditing.marks import Mark, make_mark
+from ..auditing.marks import Mark, mark_of_names
 from ..auditing.repairing import Repair
 from ..explanation import Explainer
 from .cards import HTML_PARTS, card
 from ..images import ImageSet, encode_image, image_names, image_sources
 from ..model import EmbeddingModel
 
-# %% ../../nbs/8_explorer/04_repair_card.ipynb #5e3dba9e
+# %% ../../nbs/8_explorer/04_repair_card.ipynb #846201ca
 @dataclass(frozen=True)
 class Change:
     "Something that shall be different in the next model."
@@ -33,12 +32,13 @@ class Change:
     label: Hashable | None = None  # The class of a mark, or the new one of an image
     box: tuple | None = None  # (x0, y0, x1, y1) of a mark, shares of the image
     names: tuple | None = None  # Of the image, or of those that show an artefact; None: to be found out
+    boxes: tuple | None = None  # Of an artefact that moves about, one for each name
 
     def __str__(self):
         if self.kind == "drop": return f"{self.names[0]} is left out"
         if self.kind == "relabel": return f"{self.names[0]} is {self.label}"
-        where = ", ".join(f"{edge:.2f}" for edge in self.box)
-        return f"what {self.label} shows at {where} is ignored"
+        where = "anywhere" if self.boxes else "at " + ", ".join(f"{edge:.2f}" for edge in self.box)
+        return f"what {self.label} shows {where} is ignored"
 
 # %% ../../nbs/8_explorer/04_repair_card.ipynb #bcf8459b
 def with_change(
@@ -49,7 +49,7 @@ def with_change(
     def is_replaced(old): return old == new or "ignore" not in (old.kind, new.kind) and old.names == new.names
     return (*(old for old in changes if not is_replaced(old)), new)
 
-# %% ../../nbs/8_explorer/04_repair_card.ipynb #c368bb39
+# %% ../../nbs/8_explorer/04_repair_card.ipynb #af0f6931
 def artefact_changes(
     rows: Sequence[Mapping],  # "artefacts" of audit.json, or of `Audit.to_dict`
     classes: Sequence,  # Of the model
@@ -57,8 +57,10 @@ def artefact_changes(
     "What could be ignored, by the heading that it has in the gallery."
     known = {str(c): c for c in classes}
     headings = artefact_headings([row["class"] for row in rows])
-    return {heading: Change("ignore", known[str(row["class"])], tuple(row["box"]), tuple(row["images"]))
-            for heading, row in zip(headings, rows) if str(row["class"]) in known}
+    def change(row):
+        boxes = row.get("boxes") and tuple(map(tuple, row["boxes"]))
+        return Change("ignore", known[str(row["class"])], tuple(row["box"]), tuple(row["images"]), boxes)
+    return {heading: change(row) for heading, row in zip(headings, rows) if str(row["class"]) in known}
 
 # %% ../../nbs/8_explorer/04_repair_card.ipynb #b9d62821
 def teaching_images(
@@ -75,11 +77,11 @@ def teaching_images(
     if isinstance(images, ImageSet) and known & set(images.names): return images
     raise ValueError("The images that the model was fitted on are not here: open the explorer on them, and it can be fitted again.")
 
-# %% ../../nbs/8_explorer/04_repair_card.ipynb #0d1cba6a
+# %% ../../nbs/8_explorer/04_repair_card.ipynb #2cff306c
 def _mark(change: Change, images: ImageSet, classifier: EmbeddingModel) -> Mark:
     "The mark that a change speaks of."
     if change.names is None: return mark_of_box(change.label, change.box, images, classifier.backbone, progress=False)
-    return make_mark(change.label, change.box, np.isin(images.names, change.names), images, classifier.backbone, progress=False)
+    return mark_of_names(change.label, change.box, change.names, images, classifier.backbone, change.boxes, progress=False)
 
 
 def fit_again(
