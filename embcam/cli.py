@@ -1246,16 +1246,14 @@ def audit(args: argparse.Namespace) -> None:
 # %% ../nbs/cli.ipynb #6728bb9b
 def _marks_from_args(args: argparse.Namespace, images: "ImageSet", classifier: "EmbeddingClassifier", boxes: list) -> list:
     "What is to be ignored: artefacts of an audit, and boxes."
-    import numpy as np
-
-    from embcam.auditing.marks import make_mark, mark_of_box
+    from embcam.auditing.marks import mark_of_box, mark_of_names
     marks, backbone = [], classifier.backbone
     classes = {str(c): c for c in classifier.classes_.tolist()}
     for row in _audit_record(args.audit)["artefacts"] if args.audit else []:
         if strange := sorted(set(row["images"]) - set(images.names)):
             raise ValueError(f"{args.audit} is an audit of other images: {strange[0]} is not in {args.folder}.")
         if str(row["class"]) not in classes: raise ValueError(f"The model knows no class {row['class']!r}, which {args.audit} names.")
-        marks.append(make_mark(classes[str(row["class"])], row["box"], np.isin(images.names, row["images"]), images, backbone))
+        marks.append(mark_of_names(classes[str(row["class"])], row["box"], row["images"], images, backbone, row.get("boxes")))
     return marks + [mark_of_box(label, box, images, backbone) for label, box in boxes]
 
 
