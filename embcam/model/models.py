@@ -425,6 +425,29 @@ def choose(
     if table is None: model.usual_ = _usual(backbone, image_sources(X), labels, random_state)
     return model
 
+# %% ../../nbs/4_model/07_models.ipynb #b3997cd4
+@patch(cls_method=True)
+def best(
+    cls: EmbeddingClassifier,
+    X,  # Training images, as for `fit`
+    y=None,  # Labels; an ImageSet brings its own
+    **options,  # For `choose`, such as groups or random_state
+) -> EmbeddingClassifier:  # Fitted
+    "The head that suits on four stages of the default network: what `embcam fit` makes."
+    return cls.choose(Backbone(pooled="stages"), X, y, **options)
+
+
+@patch(cls_method=True)
+def paper(
+    cls: EmbeddingClassifier,
+    X,  # Training images or embeddings, as for `fit`
+    y=None,  # Labels; an ImageSet brings its own
+    backbone: Backbone | None = None,  # The paper's is Backbone("resnet18", "imagenet"); default the one that comes with embcam
+    **options,  # For the class, such as random_state or progress
+) -> EmbeddingClassifier:  # Fitted
+    "The paper's model: a random forest on the √N most informative features of the last layer (section 4)."
+    return cls(Backbone() if backbone is None else backbone, **options).fit(X, y)
+
 # %% ../../nbs/4_model/07_models.ipynb #cca9f6c8
 @patch
 def remember(
