@@ -49,6 +49,7 @@ class ForestPart(nn.Module):
         if leaves*K > LARGEST:
             raise ValueError(f"{head.name} has {leaves:,} leaves on {K} features, too many for a file: fit with fewer trees or features.")
         def tensor(a): return torch.tensor(np.asarray(a), dtype=torch.float32)
+        self.step = 2*float(boxes.votes.max())  # a value that rounding moves over a threshold moves a score by one vote
         self.top, self.d, self.selected = min(top, K), head.background.shape[1], torch.tensor(np.asarray(head.selected))
         self.votes, self.always = tensor(boxes.votes), tensor(boxes.always)
         last = len(boxes.thresholds) - 1

@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['EXPORTED', 'LinearPart', 'check_exportable', 'origins_of', 'CellPart', 'FocusPart', 'CombinedPart', 'Twin']
 
-# %% ../../nbs/9_export/02_twin.ipynb #ea08f622
-import copy
+# %% ../../nbs/9_export/02_twin.ipynb #3e0b3633
 import hashlib
 import re
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from ..maps.cam import REST, left_out_layers
 from ..maps.cells import is_traced, neighbourhood
 from ..network import Backbone
 from ..network.fast import fast_network
+from ..network.graphs import writable_copy
 from ..network.layers import patch_grid, random_image, record_activations
 from ..ranking import Head
 from ..ranking.surrogate import has_limit
@@ -68,7 +68,7 @@ class LinearPart(nn.Module):
         if not fitting:
             raise ValueError(f"The scores of {head.name} are neither a softmax nor squashed margins, and others cannot be exported: "
                              "fit with --head linear.")
-        self.squash = fitting[0]
+        self.squash, self.step = fitting[0], 0.
         whole = np.zeros((len(coefficients), d))
         whole[:, head.selected] = coefficients
         mean = np.asarray(head.background, float).mean(0)
@@ -221,20 +221,12 @@ def _grids(network: nn.Module, backbone: Backbone, x: Tensor) -> tuple[Tensor, d
 
 
 def _plain_copy(backbone: Backbone) -> nn.Module:
-    "A copy of the network on the processor that can be written down: nothing in place, plain weights, folded norms where that is exact."
+    "A copy of the network that can be written down, with folded norms where that is exact."
     x = random_image(backbone.network, backbone.size).cpu()
-    own = copy.deepcopy(backbone.network).cpu()
-    for network in (copy.deepcopy(fast_network(backbone.network, backbone.size)[0]).cpu(), own):
-        for module in network.modules():
-            if hasattr(module, "inplace"): module.inplace = False
-            if isinstance(module, nn.Conv2d): module._parameters["weight"] = _contiguous(module.weight)
-        with torch.no_grad(): (_, ours), (_, theirs) = _grids(network, backbone, x), _grids(own, backbone, x)
-        if all(torch.allclose(ours[layer], theirs[layer], rtol=1e-3, atol=1e-4*theirs[layer].abs().max().item()) for layer in theirs):
-            return network
-    return own
-
-
-def _contiguous(weight: Tensor) -> nn.Parameter: return nn.Parameter(weight.detach().contiguous(), requires_grad=False)
+    fast, own = (writable_copy(one) for one in (fast_network(backbone.network, backbone.size)[0], backbone.network))
+    with torch.no_grad(): (_, ours), (_, theirs) = _grids(fast, backbone, x), _grids(own, backbone, x)
+    close = [torch.allclose(ours[layer], grid, rtol=1e-3, atol=1e-4*grid.abs().max().item()) for layer, grid in theirs.items()]
+    return fast if all(close) else own
 
 # %% ../../nbs/9_export/02_twin.ipynb #0fc3f716
 class Twin(nn.Module):

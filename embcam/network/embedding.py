@@ -32,6 +32,7 @@ from .fast import choose_precision, fast_network
 from ..images.frames import Frame, Preparation
 from .layers import (PooledStages, as_grid, choose_layers, choose_pooled, find_grids, find_stages, image_channels,
                                    input_stride, like_network, network_lock, patch_grid, random_image, record_activations)
+from .runtimes import RUNTIMES, runtime_of
 from .weights import WeightsSource, build_network
 from ..progress import tqdm
 
@@ -127,6 +128,7 @@ class Backbone:
         bits: int | None = None,  # Bits in use of images wider than a byte, such as 12; default found over the images of a call or `fit`
         precision: str = "float32",  # Of embeddings: "float32", "bfloat16", or "auto": bfloat16 where the processor multiplies it natively
         draft: bool = False,  # Decode JPEGs much larger than `size` at reduced size: faster, and their embeddings differ a little
+        runtime: str = "torch",  # Who embeds: "torch", "onnxruntime" or "openvino"; maps are PyTorch's
     ):
         self.bits = check_bits(bits)
         self.bits_found = False
@@ -143,6 +145,7 @@ class Backbone:
         strides = input_stride(self.network, self.grids, self.stages, self.n_features, preparation.size) if resize == "native" else (1, 1)
         self.preparation = replace(preparation, channels=image_channels(self.network), strides=strides)
         self.precision = choose_precision(self.network, self.size, precision, self.device)
+        self.runtime = self.checked_runtime(runtime)
 
     size = property(attrgetter("preparation.size"), doc="Side of the network's input, pixels.")
     resize = property(attrgetter("preparation.resize"), doc="How images are fitted to the input.")
@@ -169,6 +172,15 @@ class Backbone:
         x, frame = self.preparation.prepare(image)
         return torch.from_numpy(x), frame
 
+    def checked_runtime(self, runtime: str) -> str:
+        "The same; ValueError for a runtime that does not exist, or cannot embed what this backbone does."
+        if runtime not in RUNTIMES: raise ValueError(f"runtime={runtime!r}: choose {', '.join(map(repr, RUNTIMES))}.")
+        if runtime == "torch": return runtime
+        if self.resize == "native": raise ValueError(f"runtime={runtime!r} embeds images of one shape, not resize='native'.")
+        if self.precision != "float32": raise ValueError(f"runtime={runtime!r} embeds in float32: leave precision={self.precision!r} out.")
+        runtime_of(self.network, self.size, runtime)
+        return runtime
+
     def __sklearn_clone__(self) -> "Backbone": return self  # clones of a classifier share the network and its cache
 
 # %% ../../nbs/2_network/08_embedding.ipynb #982b9550
@@ -180,6 +192,7 @@ def __repr__(self: Backbone) -> str:
     if self.bits not in (None, 8): ways.append(f"{self.bits} bits")
     ways.append(str(self.device))
     if self.precision != "float32": ways.append(self.precision)
+    if self.runtime != "torch": ways.append(self.runtime)
     if self.draft: ways.append("drafts of large JPEGs")
     return (f"Backbone({self.arch!r}): {self.weights}, sha256 {self.weights_hash[:8]}, {self.n_features} features{stages}, "
             f"layers {', '.join(self.target_layers)}, {', '.join(ways)}")
@@ -213,6 +226,7 @@ def fingerprint(self: Backbone) -> str:
     if self.bits not in (None, 8): made_of.append(self.bits)  # 8 is what bytes are anyway
     if self.precision != "float32": made_of.append(self.precision)
     if self.draft: made_of.append("draft")
+    if self.runtime != "torch": made_of.append(self.runtime)
     if isinstance(self.network, OneByOne): made_of.append("one by one")
     return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
 
@@ -235,6 +249,12 @@ def uncached(self: Backbone) -> Backbone:
 def at_size(self: Backbone, size: int) -> Backbone:
     "The same with another side of the input, in pixels, and no cache."
     return self._altered(preparation=replace(self.preparation, size=size), cache=None)
+
+
+@patch
+def at_runtime(self: Backbone, runtime: str) -> Backbone:
+    "The same, embedded by another runtime; ValueError for one that cannot."
+    return self._altered(runtime=self.checked_runtime(runtime))
 
 
 @patch
@@ -319,6 +339,9 @@ def embed_inputs(
     inputs: Sequence[torch.Tensor],  # From `prepare`: (3, H, W) each, of one shape
 ) -> np.ndarray:  # Embeddings, (n, D) float32
     "Run the fast copy of the network on one batch: on a processor a few images at a time."
+    if self.runtime != "torch":
+        run = runtime_of(self.network, self.size, self.runtime)
+        with network_lock(self.network): return np.concatenate([run(x[None].numpy()) for x in inputs])
     network, memory_format = fast_network(self.network, self.size, self.precision)
     x = torch.stack(inputs)
     if self.device.type == "cuda": x = x.pin_memory()

@@ -181,6 +181,14 @@ def _reduced(call: _Call) -> str:
     return call.add(op, call.input(), axes=axes, keepdims=keep)
 
 
+@_writes("var")
+def _variance(call: _Call) -> str:
+    axes, keep = call.axes(), int(call.args.get("keepdim", False))
+    freedom = math.prod(call.shape()[axis] for axis in axes) - (1 if call["correction"] is None else call["correction"])
+    away = call.add("Sub", call.input(), call.add("ReduceMean", call.input(), axes=axes, keepdims=1))
+    return call.add("Div", call.add("ReduceSum", call.add("Mul", away, away), call.ints(*axes), keepdims=keep), call.input(float(freedom)))
+
+
 @_writes("argmax")
 def _largest_place(call: _Call) -> str:
     if call["dim"] is None: raise NoOperator("an argmax over all axes")
