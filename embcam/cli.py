@@ -178,6 +178,8 @@ _EMBED = [
     _flag("folder", _path, "images, in class folders or not", metavar="FOLDER"),
     _OUT_AGAIN,
     _flag("--model", _path, "folder made by embcam fit: its network embeds, and it predicts", metavar="MODEL"),
+    _flag("--runtime", _word, "who embeds: torch, or onnxruntime or openvino where they are installed", default="torch",
+          choices=["torch", "onnxruntime", "openvino"]),
     _flag("--part-size", _whole(1), "images in a part, all of which a crash can cost", default=256),
     *_ENGINE, _TRUST, _SEED, _WEIGHTS, *_NETWORK]
 _EXPORT = [
@@ -1046,6 +1048,13 @@ def predict(args: argparse.Namespace) -> None:
     print((found.describe() if found.dtype.kind == "f" else found.value_counts()).to_string(), f"\n{out}")
 
 # %% ../nbs/cli.ipynb #6ad12391
+def _at_runtime(model, runtime: str):
+    "A model or backbone whose images are embedded by another runtime."
+    if not hasattr(model, "backbone"): return model.at_runtime(runtime)
+    model.backbone = model.backbone.at_runtime(runtime)
+    return model
+
+
 @_command
 def embed(args: argparse.Namespace) -> None:
     "embcam embed"
@@ -1060,6 +1069,7 @@ def embed(args: argparse.Namespace) -> None:
         if named: raise ValueError(f"{named[0]}: --model {args.model} brings its own network; leave one of them out.")
         model = _load_model(args)
     else: model = _backbone_from_args(args)
+    if args.runtime != "torch": model = _at_runtime(model, args.runtime)
     ledger = embed_folder(args.folder, args.out, model, part_size=args.part_size, force=args.force, **_engine(args))
     _finish(ledger, f"{args.out}/embeddings.parquet")
 
