@@ -3,10 +3,10 @@
 python benchmarks/planted_faults.py FOLDER|logos [--parts unmarked planted cost] [--seeds 1 2] [--out DIR] [--cache DIR]
 
 FOLDER: FOLDER/<class>/*, or FOLDER/images/<class>/* beside FOLDER/masks; 'logos': 880 drawn ones. The network is
-Backbone(pooled="stages") with
-its default weights, the head `logistic_head`, fitted on three quarters. The thresholds of `artefacts` were chosen on seed 0.
-A planted mark is 12 of 160 pixels wide, in a corner, on 90 or 50 % of one class and 5 % of the others; class, corner and look are drawn
-by the seed.
+Backbone(pooled="stages") with its default weights, the head `logistic_head`, fitted on three quarters. The thresholds of `artefacts` were
+chosen on seed 0.
+A planted mark is the stamp or the translucent word of `embcam.judging.shortcuts`, 8 % of the side high, in a corner, on 90 or 50 % of one
+class and 5 % of the others; class, corner and look are drawn by the seed.
 """
 import resource
 import sys
@@ -21,32 +21,23 @@ from embcam.auditing import audit
 from embcam.auditing.artefacts import overlap
 from embcam.auditing.atlas import audit_explainer, explain_all
 from embcam.images import ImageSet, open_image
+from embcam.judging.shortcuts import stamp, word
 from embcam.model import logistic_head
 
 PARTS = ("unmarked", "planted", "cost")
-
-
-def stamp(image, corner, look):
-    "The image with a mark in a corner, and the mark's box as shares of the image."
-    marked, (h, w) = image.copy(), image.shape[:2]
-    side, rim = round(12/160*min(h, w)), round(.02*min(h, w))
-    y, x = (rim if at == 0 else n - rim - side for at, n in zip(corner, (h, w)))
-    yy, xx = np.mgrid[:side, :side]/(side - 1)
-    cross = np.where((np.abs(xx - yy) < .15) | (np.abs(xx + yy - 1) < .15), 255, 40)[..., None].repeat(3, 2)
-    disc = np.stack([np.full((side, side), 200), np.where(np.hypot(xx - .5, yy - .5) < .4, 220, 40), np.full((side, side), 40)], -1)
-    bars = np.where((yy*4).astype(int) % 2 == 0, 230, 60)[..., None].repeat(3, 2)
-    marked[y:y + side, x:x + side] = (cross, disc, bars)[look]
-    return marked, (x/w, y/h, (x + side)/w, (y + side)/h)
+SIZE = .08  # of the mark, of the shorter side
 
 
 def plant_mark(images, seed, share, elsewhere=.05):
     "Marked images, the class of the mark, its box, and which images have it."
     rng = np.random.default_rng(seed)
-    label, corner, look = images.classes[int(rng.integers(len(images.classes)))], (int(rng.integers(2)),
-        int(rng.integers(2))), int(rng.integers(3))
-    has, pixels, box = rng.random(len(images)) < np.where(images.labels == label, share,
-                                                          elsewhere), [open_image(source) for source in images.images], None
-    for i in np.flatnonzero(has): pixels[i], box = stamp(pixels[i], corner, look)
+    label, place = images.classes[int(rng.integers(len(images.classes)))], int(rng.integers(4))
+    draw = (stamp, word)[int(rng.integers(2))]
+    has = rng.random(len(images)) < np.where(images.labels == label, share, elsewhere)
+    pixels = [open_image(source) for source in images.images]
+    for i in np.flatnonzero(has): pixels[i], mask = draw(pixels[i], SIZE, place)
+    ys, xs = np.nonzero(mask)
+    box = xs.min()/mask.shape[1], ys.min()/mask.shape[0], (xs.max() + 1)/mask.shape[1], (ys.max() + 1)/mask.shape[0]
     return ImageSet(pixels, images.labels, images.masks, images.names), label, box, has
 
 

@@ -1,16 +1,18 @@
 "Marks, repairs and their proof: what is refused, what stays, and that nothing half-written is left."
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from embcam import Backbone, EmbeddingClassifier, make_logos
 from embcam.auditing import repair
+from embcam.auditing.artefacts import find_artefacts
 from embcam.auditing.marks import check_box, make_mark, mark_of_names, moving_mark, parse_box
 from embcam.auditing.moving import find_moving, find_patch
 from embcam.auditing.proof import mark_measures, paired_interval
 from embcam.auditing.repairing import head_kind, read_names
 from embcam.cli import main
 from embcam.images import ImageSet
-from embcam.judging.shortcuts import stamp
+from embcam.judging.shortcuts import stamp, word
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,20 @@ def test_a_moving_mark_has_a_place_in_every_image(marked, classifier):
     mark = moving_mark("interrupted", boxes, images, classifier.backbone, progress=False)
     assert all(mark.at(i) == (.1, .1, .3, .3) for i in range(48))
     with pytest.raises(ValueError, match="No image shows"): moving_mark("good", boxes*np.nan, images, classifier.backbone)
+
+
+@pytest.mark.parametrize("start, step", [(118, -60), (114, 60)])  # contrast with the rim is larger where the place is bare
+def test_what_one_of_two_classes_shows_is_not_claimed_of_the_other(start, step):
+    "Most images belong to the class with the mark: the bare place of the other class differs as much."
+    rng = np.random.default_rng(0)
+    predicted = np.repeat(["a", "b"], [90, 40])
+    ground = 120 + 500*gaussian_filter(rng.normal(size=(130, 128, 128)), (0, 3, 3))
+    ground[:, start:] += step
+    images = np.repeat(ground.clip(0, 255).astype(np.uint8)[..., None], 3, 3)
+    shows = np.where(predicted == "a", np.arange(130) % 20 > 0, np.arange(130) % 20 == 0)
+    stack = np.stack([word(image, .08, 1)[0] if has else image for image, has in zip(images, shows)])
+    found = find_artefacts(stack, np.zeros((130, 16, 16)), predicted)
+    assert [artefact.label for artefact in found] == ["a"] and (found[0].shows == shows).mean() > .9
 
 
 @pytest.mark.parametrize("level", [0, 128, 255])

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['relevance_shares', 'hot_places', 'pixel_stack', 'steady_box', 'who_shows', 'contrast', 'Artefact', 'outstanding_box',
-           'overlap', 'find_artefacts', 'who_shows_in_box', 'blur_out', 'cross_validated_scores', 'measure_artefact']
+           'overlap', 'structure', 'find_artefacts', 'who_shows_in_box', 'blur_out', 'cross_validated_scores',
+           'measure_artefact']
 
 # %% ../../nbs/7_auditing/04_artefacts.ipynb #7b051afc
 import warnings
@@ -343,7 +344,18 @@ def _joined(steady: list[Artefact], translucent: list[Artefact]) -> list[Artefac
 
 def _area(box: tuple) -> float: return (box[2] - box[0])*(box[3] - box[1])
 
+# %% ../../nbs/7_auditing/04_artefacts.ipynb #92a7c366
+def structure(
+    stack: np.ndarray,  # From `pixel_stack`
+    artefact: Artefact,
+) -> float:  # Grey levels
+    "How much the mean of the images that show something varies within its box: a mark stays in a mean, a bare place fades."
+    x0, y0, x1, y1 = (round(edge*_SIDE) for edge in artefact.box)
+    top, left = max(0, y0 - 3*_PASSED), max(0, x0 - 3*_PASSED)
+    mean = stack[artefact.shows, top:y1 + 3*_PASSED, left:x1 + 3*_PASSED].mean(0)
+    return float(_high_passed(_channels(mean[None]))[0, y0 - top:y1 - top, x0 - left:x1 - left].std((0, 1)).sum())
 
+# %% ../../nbs/7_auditing/04_artefacts.ipynb #face0089
 def find_artefacts(
     stack: np.ndarray,  # All images, from `pixel_stack`
     maps: np.ndarray,  # Of the predicted class of each, (n, rows, columns), signed
@@ -359,7 +371,8 @@ def find_artefacts(
         difference = _difference(sums, k)
         steady = _artefacts_of_class(stack, shares, predicted, label)
         found += _joined(steady, _translucent_of_class(stack, difference, predicted, label))
-    def is_background(a): return any(b.label != a.label and overlap(a.box, b.box) and b.contrast > a.contrast for b in found)
+    clear = {id(a): structure(stack, a) for a in found if any(b.label != a.label and overlap(a.box, b.box) for b in found)}
+    def is_background(a): return any(b.label != a.label and overlap(a.box, b.box) and clear[id(b)] > clear[id(a)] for b in found)
     return sorted((a for a in found if not is_background(a)), key=lambda a: -a.shows.sum())
 
 # %% ../../nbs/7_auditing/04_artefacts.ipynb #c15efcf0
