@@ -187,3 +187,9 @@ def test_latex_is_not_asked():
     with rc_context({"text.usetex": True}):
         figure = drawn()
         assert figure_jpeg(figure) and not figure._suptitle.get_usetex()
+
+
+def test_rows_whose_maps_differ_share_what_all_have():
+    image, m = np.zeros((8, 8, 3), np.uint8), np.eye(8)
+    figure = map_rows([(image, {"combined": m, "layer": m}), (image, {"combined": m, "bank": m})])
+    assert [ax.get_title() for ax in figure.axes[:2]] == ["image", "combined"] and len(figure.axes) == 5

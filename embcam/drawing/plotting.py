@@ -211,13 +211,13 @@ class MapRow(NamedTuple):
 # %% ../../nbs/2_drawing/01_plotting.ipynb #ce2fe1ab
 def map_rows(
     rows: Sequence[MapRow],  # Or plain tuples of the same fields
-    columns: Sequence[str] | None = None,  # Keys of the maps, in order; default those of the first row
+    columns: Sequence[str] | None = None,  # Keys of the maps, in order; default those that all rows have
     label: str = "positive relevance / largest of the map",  # Of the colour bar
     title: str | None = None,  # Above all
 ) -> Figure:
     "Rows of an image and its maps, with one colour bar."
     rows = [MapRow(*row) for row in rows]
-    columns = list(rows[0].maps if columns is None else columns)
+    if columns is None: columns = [name for name in rows[0].maps if all(name in row.maps for row in rows)]
     n = len(rows)
     h, w = np.mean([row.image.shape[:2] for row in rows], 0)
     widths = [1, *(.75 if "combined" in columns and column != "combined" else 1 for column in columns)]

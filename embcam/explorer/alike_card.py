@@ -45,6 +45,7 @@ class AlikeCard:
     ):
         self.explainer, self.training, self.gallery, self.changed = explainer, training, gallery, changed
         self.beside = None  # The image that the list is for
+        self.listed = []  # (source, name) of those to choose from
         self.drawn = None  # What is shown: (image, choice)
         self.silent = False  # While the list is written, and nothing chosen
         self.choose = Dropdown(description="Nearest", style=dict(description_width="auto")).add_class("emb-narrow")
@@ -83,7 +84,8 @@ def offer(
     distances = np.sqrt((((head.values(known) - head.values(embedding))/scale)**2).sum(1))
     nearest = np.argsort(distances, kind="stable")[:_NEAREST].tolist()
     self.beside, self.drawn, self.silent = key, None, True
-    try: self.choose.options = [(_NONE, None), *((f"{images[i][1]} ({distances[i]:.2f})", images[i]) for i in nearest)]
+    self.listed = [images[i] for i in nearest]
+    try: self.choose.options = [(_NONE, None), *((f"{images[i][1]} ({distances[i]:.2f})", k) for k, i in enumerate(nearest))]
     finally: self.silent = False
     whose = "images here" if self.training is None else "training images"
     self.text.value = str(HTML_PARTS.hint(f"The nearest {whose}; in brackets how far, in standard deviations of a feature."))
@@ -97,7 +99,7 @@ def draw(
     name: str,  # Its name
 ) -> None:
     "Show what makes the image in sight and the chosen one alike."
-    chosen = self.choose.value
+    chosen = None if self.choose.value is None else self.listed[self.choose.value]
     key = name, chosen and chosen[1]
     if self.drawn == key: return
     if chosen is not None:
