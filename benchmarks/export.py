@@ -1,9 +1,11 @@
 """Exported explainers against Python: do they say the same, how fast, how large?
 
-python benchmarks/export.py deeppcb=FOLDER bccd=FOLDER logos --out CSV [--n 100] [--train 400] [--heads logistic svm forest] [--floor 12]
+python benchmarks/export.py deeppcb=FOLDER bccd=FOLDER logos --out CSV [--n 100] [--few 25] [--train 400] [--heads logistic svm forest]
+    [--floor 12]
 
 Sets as in benchmarks/label_issues.py. A quarter is held out; a head is fitted on at most --train images of the rest, and n held-out images
-are explained by Python and by the file. A row per set, head and kind of weights (float16 for the first head only):
+are explained by Python and by the file: --n for the first head in float32, --few for all others. A row per set, head and kind of
+weights (float16 for the first head only):
 classes: images with the same class; scores, embedding: largest difference, the second as a share of its length; margins: largest
 difference as a share of the largest margin; combined, layers: least rank correlation of a map; combined_mean, layers_mean: mean ones;
 floor_combined, floor_layers: the same between Python in float32 and Python with a network in float64, on --floor images;
@@ -148,6 +150,7 @@ def measure(explainer, test, n, floor, weights, home):
 def main():
     parser = sets_parser(__doc__)
     parser.add_argument("--n", type=int, default=100)
+    parser.add_argument("--few", type=int, default=25)
     parser.add_argument("--train", type=int, default=400)
     parser.add_argument("--heads", nargs="+", default=["logistic", "svm", "forest"])
     parser.add_argument("--floor", type=int, default=12)
@@ -162,7 +165,8 @@ def main():
             explainer = Explainer(model)
             for weights in ("float32", "float16") if head == args.heads[0] else ("float32",):
                 with tempfile.TemporaryDirectory() as home:
-                    row = measure(explainer, test, args.n, args.floor if weights == "float32" else 0, weights, Path(home))
+                    first = head == args.heads[0] and weights == "float32"
+                    row = measure(explainer, test, args.n if first else args.few, args.floor*first, weights, Path(home))
                     rows.append(dict(set=name, head=head, weights=weights) | row)
                     print(rows[-1], flush=True)
                     if len(rows) == 1:

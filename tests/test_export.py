@@ -1,8 +1,9 @@
 "Exported explainers: networks, heads and methods agree with Python; what cannot be exported is refused; files are checked and whole."
+import json
 import subprocess
 import sys
 import warnings
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import lru_cache
 
 import numpy as np
@@ -20,7 +21,7 @@ from torch import nn
 from torchvision.models import ConvNeXt, SwinTransformer, VisionTransformer
 from torchvision.models.convnext import CNBlockConfig
 
-from embcam.export import ExportError, load_exported
+from embcam.export import Exported, ExportError, load_exported
 from embcam.explanation import Explainer
 from embcam.images import make_logos
 from embcam.model import EmbeddingClassifier, EmbeddingModel, logistic_head
@@ -57,12 +58,13 @@ def convnext():
 
 def pooled_by_maxima():
     "Maxima and averages between the layers with maps, a transposed convolution, gates of several kinds."
-    return nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.LeakyReLU(.1), nn.MaxPool2d(3, 2, 1), nn.Conv2d(8, 8, 3, 1, 1), nn.Hardswish(),
+    return nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.LeakyReLU(.1), nn.MaxPool2d(3, 2, 1), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, 1, 1),
+                         nn.GroupNorm(2, 8), nn.Hardswish(),
                          nn.AvgPool2d(2), nn.ConvTranspose2d(8, 16, 2, 2), nn.SiLU(), nn.Conv2d(16, 16, 3, 2, 1, groups=16), nn.ELU(),
                          nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
 
 
-NETWORKS = {"resnet18": "resnet18", "lite0": "timm/tf_efficientnet_lite0", "densenet": "densenet121", "mobilenet": "mobilenet_v3_small",
+NETWORKS = {"resnet18": "resnet18", "lite0": "timm/tf_efficientnet_lite0", "mobilenet": "mobilenet_v3_small",
             "convnext": convnext, "swin": swin, "vit": vit, "pooling": pooled_by_maxima}
 
 
@@ -103,6 +105,14 @@ def check(explainer, exported, images=LOGOS.images[:4], scores=1e-5, least=.999)
     assert min(found["correlation"].values()) >= least, found
 
 
+@pytest.fixture(scope="session")
+def usual_file(tmp_path_factory):
+    "Of Lite0, a logistic head and focus: the explainer, and its file."
+    path = tmp_path_factory.mktemp("usual")/"explainer.onnx"
+    export_onnx(Explainer(fitted()), path, check=LOGOS.images[:2])
+    return Explainer(fitted()), path
+
+
 # agreement with Python
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -128,7 +138,7 @@ def test_heads(head, tmp_path):
 
 def test_two_classes(tmp_path):
     two = LOGOS[np.flatnonzero(LOGOS.labels != LOGOS.labels[0])]
-    for head in "logistic", "svm", "ridge":
+    for head in "logistic", "svm":
         explainer = Explainer(EmbeddingClassifier(backbone(), HEADS[head], n_features=40, progress=False).fit(two))
         check(explainer, written(explainer, tmp_path, overwrite=True))
 
@@ -160,8 +170,8 @@ def test_other_classes_and_limits(tmp_path):
         assert other.evidence == pytest.approx(right.evidence, abs=1e-4)
 
 
-def test_outputs_of_the_graph_are_those_of_layer_maps(tmp_path):
-    exported = written(Explainer(fitted()), tmp_path)
+def test_outputs_of_the_graph_are_those_of_layer_maps(usual_file):
+    exported = load_exported(usual_file[1], 1)
     image, frame, made = exported.run(LOGOS.images[3])
     ex = exported(LOGOS.images[3])
     np.testing.assert_allclose(made["combined"], replace(ex.maps, frame=replace(frame, image_size=(SIZE, SIZE)))["combined"], atol=1e-4)
@@ -169,29 +179,27 @@ def test_outputs_of_the_graph_are_those_of_layer_maps(tmp_path):
     np.testing.assert_allclose(made["embedding"][0], backbone().embed([image], progress=False)[0], atol=1e-4)
 
 
-def test_images_are_prepared_to_the_bit(tmp_path):
-    rng = np.random.default_rng(0)
+def test_images_are_prepared_to_the_bit(usual_file):
+    rng, exported = np.random.default_rng(0), load_exported(usual_file[1], 1)
     for options in {}, dict(resize="letterbox", interpolation="bicubic"), dict(mean=(.1, .2, .3), std=(.4, .5, .6), resize="crop"):
-        exported = written(Explainer(fitted(**options)), tmp_path, overwrite=True)
+        kept = json.loads(json.dumps(asdict(backbone(**options).preparation)))
+        ours = Exported(exported.session, exported.facts | dict(preparation=kept))
         for shape in (64, 64), (50, 90), (200, 130):
             image = rng.integers(0, 256, (*shape, 3), np.uint8)
-            np.testing.assert_array_equal(exported.preparation.prepare(image)[0], backbone(**options).prepare(image)[0].numpy())
+            np.testing.assert_array_equal(ours.preparation.prepare(image)[0], backbone(**options).prepare(image)[0].numpy())
 
 
-def test_half_precision(tmp_path):
-    explainer, sizes = Explainer(fitted()), {}
-    for weights in "float32", "float16":
-        exported = written(explainer, tmp_path, weights=weights, overwrite=True)
-        sizes[weights] = (tmp_path/"explainer.onnx").stat().st_size
-    assert sizes["float16"] < .6*sizes["float32"]
+def test_half_precision(usual_file, tmp_path):
+    explainer, path = usual_file
+    exported = written(explainer, tmp_path, weights="float16")
+    assert (tmp_path/"explainer.onnx").stat().st_size < .6*path.stat().st_size
     check(explainer, exported, scores=2e-2, least=.9)
 
 
-def test_standard_operators_of_an_old_opset(tmp_path):
-    for name, opset in ("lite0", 13), ("pooling", 16):
-        options = dict(pooled=None) if name == "pooling" else {}
-        export_onnx(Explainer(fitted(name, **options)), tmp_path/f"{name}.onnx", check=LOGOS.images[:1])
-        model = onnx.load(tmp_path/f"{name}.onnx")
+def test_standard_operators_of_an_old_opset(usual_file, tmp_path):
+    export_onnx(Explainer(fitted("pooling", pooled=None)), tmp_path/"pooling.onnx", check=LOGOS.images[:1])
+    for path, opset in (usual_file[1], 13), (tmp_path/"pooling.onnx", 16):
+        model = onnx.load(path)
         assert [(one.domain, one.version) for one in model.opset_import] == [("", opset)]
         assert {node.domain for node in model.graph.node} == {""}
 
@@ -250,9 +258,8 @@ def test_nothing_is_overwritten(tmp_path):
     assert mine.read_text() == "mine"
 
 
-def test_changed_and_other_files(tmp_path):
-    written(Explainer(fitted()), tmp_path)
-    raw = (tmp_path/"explainer.onnx").read_bytes()
+def test_changed_and_other_files(usual_file, tmp_path):
+    raw = usual_file[1].read_bytes()
     model = onnx.load_from_string(raw)
     onnx.helper.set_model_props(model, {"made": "elsewhere"})
     for content, words in ((raw[:-9], "changed"), (b"", "not written by embcam"), (model.SerializeToString(), "not written by embcam"),
@@ -262,17 +269,16 @@ def test_changed_and_other_files(tmp_path):
     with pytest.raises(FileNotFoundError): load_exported(tmp_path/"none.onnx")
 
 
-def test_an_image_that_cannot_be_read(tmp_path):
-    exported = written(Explainer(fitted()), tmp_path)
+def test_an_image_that_cannot_be_read(usual_file, tmp_path):
+    exported = load_exported(usual_file[1], 1)
     (tmp_path/"broken.png").write_bytes(b"not an image")
     with pytest.raises(ValueError, match="broken.png"): exported(tmp_path/"broken.png")
     with pytest.raises(ValueError, match="no such class"): exported(LOGOS.images[0], label="no such class")
 
 
-def test_neither_torch_nor_scikit_learn_is_imported(tmp_path):
-    written(Explainer(fitted()), tmp_path)
+def test_neither_torch_nor_scikit_learn_is_imported(usual_file):
     code = ("import sys, numpy as np; from embcam.export import load_exported; from embcam.cli import main; "
-            f"ex = load_exported({str(tmp_path/'explainer.onnx')!r})(np.zeros((64, 64, 3), np.uint8)); "
+            f"ex = load_exported({str(usual_file[1])!r})(np.zeros((64, 64, 3), np.uint8)); "
             "ex.maps['combined'], ex.evidence; print({'torch', 'sklearn', 'skimage'} & set(sys.modules))")
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "set()"
@@ -282,6 +288,24 @@ def test_rank_correlation():
     m = np.arange(6.).reshape(2, 3)
     assert rank_correlation(m, m**3) == pytest.approx(1) and rank_correlation(m, -m) == pytest.approx(-1)
     assert (rank_correlation(0*m, 0*m), rank_correlation(m, 0*m)) == (1, 0)
+
+
+# another runtime embeds
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_runtimes(runtime):
+    pytest.importorskip(runtime, reason=f"{runtime} is not installed")
+    plain = backbone()
+    other = plain.at_runtime(runtime)
+    assert other.fingerprint != plain.fingerprint and runtime in repr(other)
+    a, b = (one.uncached().embed(LOGOS.images[:6], progress=False) for one in (plain, other))
+    assert (np.sum(a*b, 1)/np.linalg.norm(a, axis=1)/np.linalg.norm(b, axis=1)).min() > .99999
+    assert list(fitted().predict(a)) == list(fitted().predict(b))
+
+
+def test_refused_runtimes():
+    with pytest.raises(ValueError, match="choose 'torch', 'onnxruntime'"): backbone().at_runtime("tensorrt")
+    with pytest.raises(ValueError, match="resize='native'"): backbone(resize="native").at_runtime("onnxruntime")
 
 
 # operators

@@ -73,7 +73,7 @@ def rank_correlation(
 
 def compare_exported(
     explainer: Explainer,
-    exported: Exported,  # Its file, opened
+    exported: Exported | Explainer,  # Its file, opened; or another explainer
     images: Sequence,  # To explain by both
 ) -> dict:  # Images, equal classes, largest differences of scores and embedding, least and mean rank correlation of each map
     "Explain images in Python and by an exported file."
@@ -86,7 +86,7 @@ def compare_exported(
         errors.append([np.abs(np.subtract(*scores)).max(), away])
         small = [one.maps.limited(224)["combined"] for one in (right, other)]
         found.append([rank_correlation(*small), *(rank_correlation(right.maps.toward[layer], m) for layer, m in other.maps.toward.items())])
-    names, (scores, embedding) = ["combined", *exported.layers], np.max(errors, 0)
+    names, (scores, embedding) = ["combined", *other.maps.layers], np.max(errors, 0)
     least, mean = (dict(zip(names, np.round(of(found, 0), 6).tolist())) for of in (np.min, np.mean))
     return dict(images=len(images), classes=int(same), scores=float(scores), embedding=float(embedding), correlation=least, mean=mean)
 

@@ -21,9 +21,9 @@ from ..explanation import Explainer
 from .trees import ForestPart
 from ..images import resize
 from ..images.frames import Frame
-from ..maps import CAM_METHODS, cells
+from ..maps import CAM_METHODS
 from ..maps.cam import REST, left_out_layers
-from ..maps.cells import is_traced, neighbourhood
+from ..maps.cells import AROUND, FAINT, is_traced, neighbourhood, overlap
 from ..network import Backbone
 from ..network.fast import fast_network
 from ..network.graphs import writable_copy
@@ -148,7 +148,7 @@ class CellPart(nn.Module):
         shapes = {layer: tuple(backbone.grids[layer][1][1:]) for layer in self.parts}
         self.grid = max(shapes.values())
         self.origins = {layer: _tensor(origin) for layer, origin in origins_of(explainer).items()}
-        self.shared = {layer: [_tensor(cells._overlap(n, m)) for n, m in zip(shape, self.grid)] for layer, shape in shapes.items()}
+        self.shared = {layer: [_tensor(overlap(n, m)) for n, m in zip(shape, self.grid)] for layer, shape in shapes.items()}
 
     def forward(self, grids: dict, v: Tensor) -> Tensor:  # {layer: (1, C, h, w)}, (1, D) -> (rows, columns)
         evidence = 0
@@ -169,7 +169,7 @@ class FocusPart(nn.Module):
 
     def __init__(self, shape: tuple, grid: tuple, height: int):
         super().__init__()
-        reach = cells.AROUND*shape[0]/height
+        reach = AROUND*shape[0]/height
         self.window = round(reach)
         self.around = _as_matrices(lambda m: neighbourhood(m, height), grid)
         self.resized = _as_matrices(lambda m: resize(m.astype(np.float32), shape), grid)
@@ -180,7 +180,7 @@ class FocusPart(nn.Module):
         gate = _share(around.clamp(min=0), around.amax((1, 2), keepdim=True))**2
         positive = maps.clamp(min=0)
         near = nn.functional.max_pool2d(positive[None], 2*self.window + 1, 1, self.window)[0]
-        near = _both(near, self.near) + cells.FAINT*positive.amax((1, 2), keepdim=True)
+        near = _both(near, self.near) + FAINT*positive.amax((1, 2), keepdim=True)
         raw = _both(gate, self.resized)*(_share(positive, near) + REST)
         return raw*_share(evidence.clamp(min=0).sum((1, 2), keepdim=True), raw.sum((1, 2), keepdim=True))
 

@@ -347,17 +347,35 @@ def _pooled(call: _Call) -> str | list:
 def _softmax(call: _Call) -> str: return call.add("Softmax", call.input(), axis=call["dim"])
 
 
-@_writes("native_layer_norm")
-def _layer_norm(call: _Call) -> list:
-    x, axes = call.raw("input"), list(range(-len(call["normalized_shape"]), 0))
+def _standardised(call: _Call, x: str, axes: list[int]) -> list:
+    "Less the mean, over the standard deviation; both of them, too."
     mean = call.add("ReduceMean", x, axes=axes, keepdims=1)
     away = call.add("Sub", x, mean)
     variance = call.add("ReduceMean", call.add("Mul", away, away), axes=axes, keepdims=1)
     scale = call.add("Reciprocal", call.add("Sqrt", call.add("Add", variance, call.input(call["eps"]))))
-    made = call.add("Mul", away, scale)
-    if call["weight"] is not None: made = call.add("Mul", made, call.raw("weight"))
-    if call["bias"] is not None: made = call.add("Add", made, call.raw("bias"))
-    return [made, mean, scale]
+    return [call.add("Mul", away, scale), mean, scale]
+
+
+def _weighted(call: _Call, made: str, shape: str | None = None) -> str:
+    "Times the weight and plus the bias of a norm, if it has them."
+    for op, name in ("Mul", "weight"), ("Add", "bias"):
+        if call[name] is None: continue
+        made = call.add(op, made, call.raw(name) if shape is None else call.add("Reshape", call.raw(name), shape))
+    return made
+
+
+@_writes("native_layer_norm")
+def _layer_norm(call: _Call) -> list:
+    made, *rest = _standardised(call, call.raw("input"), list(range(-len(call["normalized_shape"]), 0)))
+    return [_weighted(call, made), *rest]
+
+
+@_writes("native_group_norm")
+def _group_norm(call: _Call) -> list:
+    n, groups, shape = call["N"], call["group"], call.shape("input")
+    made, *rest = _standardised(call, call.add("Reshape", call.raw("input"), call.ints(n, groups, -1)), [2])
+    made = _weighted(call, call.add("Reshape", made, call.ints(*shape)), call.ints(-1, *[1]*(len(shape) - 2)))
+    return [made, *(call.add("Reshape", one, call.ints(n, groups)) for one in rest)]
 
 
 @_writes("_native_batch_norm_legit_no_training", "native_batch_norm")
@@ -366,10 +384,8 @@ def _batch_norm(call: _Call) -> list:
     shape = call.ints(-1, *[1]*(len(call.shape("input")) - 2))
     def column(name): return call.add("Reshape", call.raw(name), shape)
     scale = call.add("Reciprocal", call.add("Sqrt", call.add("Add", column("running_var"), call.input(call["eps"]))))
-    if call["weight"] is not None: scale = call.add("Mul", scale, column("weight"))
     made = call.add("Mul", call.add("Sub", call.raw("input"), column("running_mean")), scale)
-    if call["bias"] is not None: made = call.add("Add", made, column("bias"))
-    return [made, None, None]
+    return [_weighted(call, made, shape), None, None]
 
 # %% ../../nbs/2_network/06_onnx_graph.ipynb #4f61a6c2
 class _Values(fx.Interpreter):
