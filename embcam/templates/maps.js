@@ -171,7 +171,7 @@ function list() {
   const found = DATA.entries.filter(e => typed.every(w => [e.name, e.summary, ...e.marks].join(" ").toLowerCase().includes(w)))
   at("count").textContent = `${found.length} of ${DATA.entries.length} images`
   at("images").replaceChildren(...found.map(tile))
-  if (found.length) look(found[0], at("images").firstChild)
+  if (found.length) return look(found[0], at("images").firstChild)
 }
 at("knobs").onsubmit = event => event.preventDefault()
 at("words").oninput = list

@@ -122,11 +122,11 @@ async function take(file) {
     scores: NETWORK.classes.map((c, i) => [c, (100*scores[i]).toFixed(1) + "%", scores[i]]), made: { [prediction]: made },
     frame: { ...frame, image: [small.height, small.width], shown: frame.shown.map((edge, i) => edge*ratio[i % 2]) },
     layers: NETWORK.layers.map(layer => [layer.name, ...layer.grid]), left_out: NETWORK.left_out, jpeg: await jpegOf(small),
-    questions: NETWORK.classes.map(label => ({ label, steps: [{ top: NETWORK.kept, of: NETWORK.kept, own: true }] }))
+    questions: NETWORK.classes.map(label => ({ label, steps: [{ top: NETWORK.kept, of: NETWORK.ranked, own: true }] }))
   }
   DATA.entries.unshift(one)
   at("words").value = ""
-  list()
+  await list()
   say(`${file.name}: ${one.summary}, in ${((performance.now() - begin)/1000).toFixed(1)} s`)
 }
 async function jpegOf(pixels) {
