@@ -2,9 +2,9 @@
 
 python benchmarks/exported_page.py deeppcb=FOLDER logos=logos bccd=FOLDER --out nbs/results/exported_page.csv
 
-For each set: EfficientNet-Lite0 (averages of stages) and a logistic regression on three quarters; page with four examples. Of the others 200
-of the first set and 50 of the rest are chosen in the page one after the other; each is explained in Python as well. Times are wall time: the load of the
-machine stands beside them. Needs Debian's chromium.
+For each set: EfficientNet-Lite0 (averages of stages) and a logistic regression on three quarters; page with four examples. Of the other
+images 200 of the first set and 50 of the rest are chosen in the page one after the other; each is explained in Python as well. Times are
+wall time: the load of the machine stands beside them. Needs Debian's chromium.
 """
 import csv
 import os

@@ -417,6 +417,10 @@ MADE = """() => { const e = DATA.entries[0], m = e.made[e.prediction];
     return { label: e.prediction, scores: [...m.scores.data], x: letters(new Uint8Array(e.x.buffer)) } }"""
 
 
+DROP = """data => { const d = new DataTransfer(); d.items.add(new File([bytes(data)], 'dropped.png'))
+    dispatchEvent(new DragEvent('drop', { dataTransfer: d })) }"""
+
+
 def floats(letters: str) -> np.ndarray: return np.frombuffer(base64.b64decode(letters), np.float32)
 
 
@@ -456,6 +460,9 @@ def play_exported(page, home: Path, explainer) -> None:
     other = next(c for c in explainer.classifier.classes_.tolist() if c != ex.prediction)
     page.locator("#class").select_option(other)
     check("export: another class", off(page, explainer, path, label=other) < 1)
+    page.evaluate(DROP, base64.b64encode(path.read_bytes()).decode())
+    page.wait_for_function("() => document.getElementById('state').textContent.startsWith('dropped.png: ')", timeout=60_000)
+    check("export: a dropped image", page.locator("#images button").count() == 5 and off(page, explainer, path) < 1)
     (home/"deep.png").write_bytes(encode_png16())
     bring(page, home/"deep.png", "has 16 bits a channel")
     bring(page, home/"photos"/"07-broken.png", "cannot be read by this browser")

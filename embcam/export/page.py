@@ -54,9 +54,8 @@ def page_facts(
         raise ValueError(f"interpolation={preparation['interpolation']!r} cannot be done in a page: choose {', '.join(_FILTERS)}.")
     nowhere = "no part of the image speaks for it" if gated else "no positive relevance at this layer"
     read = {name: facts[name] for name in ("layers", "left_out", "notes", "scores")}
-    return read | dict(classes=[str(c) for c in facts["classes"]], preparation=preparation | dict(
-        interpolation=preparation["interpolation"].lower()), nowhere=nowhere, kept=len(explainer.classifier.selected_),
-        tall_first=_tall_first())
+    own = dict(classes=[str(c) for c in facts["classes"]], preparation=preparation | dict(interpolation=preparation["interpolation"].lower()))
+    return read | own | dict(nowhere=nowhere, kept=explainer.n_top, ranked=len(explainer.classifier.selected_), tall_first=_tall_first())
 
 # %% ../../nbs/9_export/04_page.ipynb #4aebce7d
 _LIMITS = ("An image that you bring is explained with all features and against all other classes. One of 16 bits a channel is refused, "
