@@ -49,12 +49,13 @@ def page_facts(
     facts: Mapping,  # From `export_onnx`
 ) -> dict:  # For the page's script
     "What a page knows of its graph; ValueError for a preparation that it cannot do to the bit."
-    preparation, gated = facts["preparation"], as_method(explainer.method).gated
-    if preparation["interpolation"].lower() not in _FILTERS:
+    preparation, gated = dict(facts["preparation"]), as_method(explainer.method).gated
+    preparation["interpolation"] = preparation["interpolation"].lower()
+    if preparation["interpolation"] not in _FILTERS:
         raise ValueError(f"interpolation={preparation['interpolation']!r} cannot be done in a page: choose {', '.join(_FILTERS)}.")
     nowhere = "no part of the image speaks for it" if gated else "no positive relevance at this layer"
     read = {name: facts[name] for name in ("layers", "left_out", "notes", "scores")}
-    own = dict(classes=[str(c) for c in facts["classes"]], preparation=preparation | dict(interpolation=preparation["interpolation"].lower()))
+    own = dict(classes=[str(c) for c in facts["classes"]], preparation=preparation)
     return read | own | dict(nowhere=nowhere, kept=explainer.n_top, ranked=len(explainer.classifier.selected_), tall_first=_tall_first())
 
 # %% ../../nbs/9_export/04_page.ipynb #4aebce7d
