@@ -33,9 +33,9 @@ def _notes(explainer: Explainer) -> list[str]:
     return [note for note in (head.score_note, untrained) if note]
 
 
-def _plain(label) -> str | int:
+def _plain(label) -> str | int | float:
     "A class as JSON keeps it."
-    return label if isinstance(label, (str, int)) else str(label)
+    return label if isinstance(label, (str, int, float)) else str(label)
 
 
 def facts_of(

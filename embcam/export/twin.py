@@ -179,7 +179,9 @@ class FocusPart(nn.Module):
         around = _both(evidence, self.around)
         gate = _share(around.clamp(min=0), around.amax((1, 2), keepdim=True))**2
         positive = maps.clamp(min=0)
-        near = nn.functional.max_pool2d(positive[None], 2*self.window + 1, 1, self.window)[0]
+        long, pad = 2*self.window + 1, self.window
+        near = nn.functional.max_pool2d(positive[None], (long, 1), 1, (pad, 0))  # rows, then columns: fewer comparisons
+        near = nn.functional.max_pool2d(near, (1, long), 1, (0, pad))[0]
         near = _both(near, self.near) + FAINT*positive.amax((1, 2), keepdim=True)
         raw = _both(gate, self.resized)*(_share(positive, near) + REST)
         return raw*_share(evidence.clamp(min=0).sum((1, 2), keepdim=True), raw.sum((1, 2), keepdim=True))

@@ -62,12 +62,12 @@ def _convolution_backward(g, x, w, bias_sizes, stride, padding, dilation, transp
 def _hardtanh_backward(g, x, low, high) -> Tensor:
     "The gradient where a value lies strictly between two limits."
     y = x.clamp(low, high)
-    return g*((y - low)*(high - y)*1e30).clamp(0, 1)
+    return g*((y - low if low else y)*(high - y)*1e30).clamp(0, 1)
 
 
 def _threshold_backward(g, x, threshold) -> Tensor:
     "The gradient where a value is above a threshold."
-    return g*((x - threshold)*1e30).clamp(0, 1)
+    return g*((x - threshold if threshold else x)*1e30).clamp(0, 1)
 
 # %% ../../nbs/2_network/06_graphs.ipynb #ac6dc6c8
 def _max_pool_backward(g, x, kernel, stride, padding, dilation, ceil_mode, indices) -> Tensor:
