@@ -460,6 +460,7 @@ def play_exported(page, home: Path, explainer) -> None:
     other = next(c for c in explainer.classifier.classes_.tolist() if c != ex.prediction)
     page.locator("#class").select_option(other)
     check("export: another class", off(page, explainer, path, label=other) < 1)
+    page.locator("#class").select_option("")
     page.evaluate(DROP, base64.b64encode(path.read_bytes()).decode())
     page.wait_for_function("() => document.getElementById('state').textContent.startsWith('dropped.png: ')", timeout=60_000)
     check("export: a dropped image", page.locator("#images button").count() == 5 and off(page, explainer, path) < 1)
