@@ -1018,7 +1018,7 @@ def _exported_table(model, images: dict):
     "A row for each image, by an exported file: as `_class_table`."
     import numpy as np
     import pandas as pd
-    scores = np.stack([model.run(source)[2]["scores"][0] for source in images.values()])
+    scores = model.scores(list(images.values()))
     best = np.sort(scores, axis=1)[:, ::-1]
     told = [model.classes[k] for k in scores.argmax(1)]
     table = dict(image=list(images), prediction=told, score=best[:, 0], margin=best[:, 0] - best[:, 1])

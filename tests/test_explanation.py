@@ -14,21 +14,10 @@ from embcam.explanation.reliability import FAR, LIKE_RANDOM, LIKE_SHUFFLED, LOW_
 from embcam.explanation.showing import activity, feature_grid
 from embcam.images import make_logos
 from embcam.maps import EnergyTarget
-from embcam.model import EmbeddingClassifier, logistic_head
 from embcam.network import Backbone
 from embcam.network.layers import headless
 
 IMAGES = make_logos(30, seed=0, progress=False)
-
-
-@pytest.fixture(scope="module")
-def forest(): return EmbeddingClassifier(Backbone(size=96), n_features=20, progress=False).fit(IMAGES)
-
-
-@pytest.fixture(scope="module")
-def linear(forest):
-    classifier = EmbeddingClassifier(forest.backbone, logistic_head(), "all", progress=False)
-    return classifier.fit(forest.background_, forest.labels_)
 
 
 @pytest.mark.parametrize("target", [name for name in TARGETS if name != "logit"])

@@ -36,16 +36,6 @@ def data_of(page): return json.loads(re.search(r"const DATA = (.*)\n", page)[1])
 
 
 @pytest.fixture(scope="module")
-def forest(): return EmbeddingClassifier(Backbone(size=96), n_features=20, progress=False).fit(IMAGES)
-
-
-@pytest.fixture(scope="module")
-def linear(forest):
-    classifier = EmbeddingClassifier(forest.backbone, logistic_head(), "all", progress=False)
-    return classifier.fit(forest.background_, forest.labels_)
-
-
-@pytest.fixture(scope="module")
 def cases(forest, linear):
     boxed = EmbeddingClassifier(Backbone(size=96, resize="letterbox"), logistic_head(), 30, progress=False).fit(IMAGES)
     numbers = EmbeddingModel(forest.backbone, Ridge(), "all", progress=False).fit(forest.background_, np.arange(len(IMAGES)))

@@ -50,12 +50,15 @@ def _bar(
     return _part("bar", share, against)
 
 # %% ../../nbs/2_drawing/02_pages.ipynb #f43e8b85
+def _as_text(content: bytes) -> str: return base64.b64encode(content).decode()
+
+
 def _image_tag(
     image: np.ndarray,  # (h, w, 3) uint8
     caption: str,  # Below it, and read aloud in its place
 ) -> Markup:  # <figure>
     "Embed an image in HTML as a JPEG."
-    return _part("image", "jpeg", base64.b64encode(encode_image(image)).decode(), caption)
+    return _part("image", "jpeg", _as_text(encode_image(image)), caption)
 
 # %% ../../nbs/2_drawing/02_pages.ipynb #4131d0d9
 def _page(
@@ -168,7 +171,7 @@ def on_demand_page(
 # %% ../../nbs/2_drawing/02_pages.ipynb #4f099878
 def _packed(content: bytes) -> str:
     "Compressed as browsers can read it, in letters."
-    return base64.b64encode(gzip.compress(content, 9, mtime=0)).decode()
+    return _as_text(gzip.compress(content, 9, mtime=0))
 
 
 def maps_page(
@@ -181,7 +184,7 @@ def maps_page(
     runtime: str = "",  # What runs it, such as "onnxruntime-web 1.30.0"
 ) -> str:  # A self-contained page
     "A page on which maps are looked at under menus and sliders, and with a network made of new images; without Python."
-    colors = base64.b64encode(color_table("inferno").round().astype(np.uint8).tobytes()).decode()
+    colors = _as_text(color_table("inferno").round().astype(np.uint8).tobytes())
     data = dict(entries=[dict(marks=[]) | entry for entry in entries], colors=colors)
     packed = {name: Markup(_packed(content)) for name, content in files.items()}
     return _templates().get_template("maps.html").render(
@@ -198,9 +201,6 @@ def _comparison_row(row: Mapping, against: str | None) -> list[str]:
     return cells + (["{difference:+.3f}".format(**row), "{from:+.3f} to {to:+.3f}".format(**row)] if against else [])
 
 # %% ../../nbs/2_drawing/02_pages.ipynb #29ab10fa
-def _as_text(picture: bytes) -> str: return base64.b64encode(picture).decode()
-
-
 def comparison_page(
     title: str,  # Of the page
     about: Sequence[str],  # Sentences above all: what was found, and on what

@@ -17,7 +17,7 @@ from ..drawing import annotate, overlay
 from ..explanation import Explainer, Explanation
 from .cards import HTML_PARTS, Gallery, card
 from ..images import ImageSet, encode_image, image_names, image_sources, resize, thumbnail
-from ..model.models import training_scale
+from ..model.models import nearest_of
 
 # %% ../../nbs/8_explorer/04_alike_card.ipynb #3dea9e06
 _NEAREST = 5  # images to choose from
@@ -80,12 +80,11 @@ def offer(
     key = beside, len(images)
     kept = self.choose.value is not None and self.beside[0] == beside  # the list may have grown
     if not images or kept or self.beside == key: return
-    head, scale = self.explainer.classifier.head_, training_scale(self.explainer.classifier.head_)
-    distances = np.sqrt((((head.values(known) - head.values(embedding))/scale)**2).sum(1))
-    nearest = np.argsort(distances, kind="stable")[:_NEAREST].tolist()
+    (distances,), (nearest,) = nearest_of(self.explainer.classifier.head_, known, embedding[None], _NEAREST)
     self.beside, self.drawn, self.silent = key, None, True
     self.listed = [images[i] for i in nearest]
-    try: self.choose.options = [(_NONE, None), *((f"{images[i][1]} ({distances[i]:.2f})", k) for k, i in enumerate(nearest))]
+    words = [f"{name} ({distance:.2f})" for (_, name), distance in zip(self.listed, distances)]
+    try: self.choose.options = [(_NONE, None), *((text, k) for k, text in enumerate(words))]
     finally: self.silent = False
     whose = "images here" if self.training is None else "training images"
     self.text.value = str(HTML_PARTS.hint(f"The nearest {whose}; in brackets how far, in standard deviations of a feature."))

@@ -539,7 +539,7 @@ def _resend(
         widget.layout.send_state()
         _resend(getattr(widget, "children", ()), but)
 
-# %% ../../nbs/8_explorer/05_page.ipynb #fe7c97c6
+# %% ../../nbs/8_explorer/05_page.ipynb #bd936c3f
 def _all_widgets(
     roots: Iterable,  # Widgets, and objects that hold widgets
 ) -> list[Widget]:
@@ -558,7 +558,7 @@ def _all_widgets(
             todo += vars(one).values()
     return [one for one in found.values() if isinstance(one, Widget)]
 
-
+# %% ../../nbs/8_explorer/05_page.ipynb #fe7c97c6
 class Explorer(VBox):
     "Images, targets, layers and features under knobs."
 

@@ -73,14 +73,22 @@ def _logos_explorer(
     return Explorer(Explainer(clf), test, train)
 
 # %% ../../nbs/8_explorer/06_server.ipynb #5abfd9de
-def _audit_record(audit: str | Path) -> dict:
-    "What an audit has written; ValueError where the folder holds none."
+def _read_audit(
+    audit: str | Path,  # Folder made by `embcam audit`
+    names: Sequence[str],  # Of the images that are here
+) -> tuple[dict[str, list[str]], list]:  # {heading: names}, and its artefacts
+    "What an audit has written about these images; ValueError where the folder holds no audit, or one of other images."
     try:
         record = json.loads((Path(audit)/"audit.json").read_text(encoding="utf-8"))
-        audit_groups(record)
+        found, artefacts = audit_groups(record), record["artefacts"]
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{audit} holds no finished audit: name a folder made by embcam audit ({type(error).__name__}).") from None
-    return record
+    here, groups = set(names), {}
+    for heading, named in found.items():
+        some = [name for name in named if name in here]
+        if some: groups[heading] = some
+    if not groups: raise ValueError(f"{audit} is an audit of other images: none that it names is in this folder.")
+    return groups, artefacts
 
 
 def groups_in(
@@ -88,13 +96,7 @@ def groups_in(
     names: Sequence[str],  # Of the images that are here
 ) -> dict[str, list[str]]:  # {heading: names}
     "What an audit found among these images; ValueError where the folder holds no audit, or one of other images."
-    found = audit_groups(_audit_record(audit))
-    here, groups = set(names), {}
-    for heading, named in found.items():
-        some = [name for name in named if name in here]
-        if some: groups[heading] = some
-    if not groups: raise ValueError(f"{audit} is an audit of other images: none that it names is in this folder.")
-    return groups
+    return _read_audit(audit, names)[0]
 
 # %% ../../nbs/8_explorer/06_server.ipynb #3237a418
 def _wants_logos(model: str | Path | None, folder: str | Path | None, audit: str | Path | None = None) -> bool:
@@ -119,8 +121,8 @@ def open_explorer(
     if audit is None:
         unseen, training = split_training(clf, images)
         return Explorer(Explainer(clf), unseen, training, home=home)
-    groups = groups_in(audit, image_names(images))  # with training images: the audit names them
-    return Explorer(Explainer(clf), images, groups=groups, artefacts=_audit_record(audit)["artefacts"], home=home)
+    groups, artefacts = _read_audit(audit, image_names(images))  # with training images: the audit names them
+    return Explorer(Explainer(clf), images, groups=groups, artefacts=artefacts, home=home)
 
 # %% ../../nbs/8_explorer/06_server.ipynb #2ce179a3
 def explore_audit(

@@ -9,7 +9,6 @@ __all__ = ['packed_runtime', 'page_facts', 'export_page']
 import io
 import lzma
 import tarfile
-import tempfile
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
@@ -20,7 +19,7 @@ from PIL import Image
 
 from ..drawing.pages import maps_page
 from ..explanation import Explainer
-from .onnx_file import check_words, export_onnx
+from .onnx_file import check_new, check_words, checked_graph
 from ..files import atomic_file
 from ..maps.package import as_method
 
@@ -65,10 +64,7 @@ _LIMITS = ("An image that you bring is explained with all features and against a
 
 def _graph(explainer: Explainer, weights: str, check: Sequence | None) -> tuple[bytes, dict]:
     "The checked graph, and what it says of itself; ValueError for one that is too large for a page."
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder)/"explainer.onnx"
-        facts = export_onnx(explainer, path, weights, check)
-        graph = path.read_bytes()
+    graph, facts = checked_graph(explainer, weights, check)
     if len(graph) > 1e6*_MOST: raise ValueError(f"The graph has {len(graph)/1e6:.0f} MB, too many for a page: export it as .onnx.")
     return graph, facts
 
@@ -82,7 +78,7 @@ def export_page(
     overwrite: bool = False,  # Replace a file that is there
 ) -> dict:  # What the graph says of itself, with the figures of the check
     "Write an explainer as one HTML file; ValueError for what cannot be exported, ExportError for a graph that falls short of Python."
-    if Path(path).exists() and not overwrite: raise FileExistsError(f"{path} exists: choose another name, or overwrite it.")
+    check_new(path, overwrite)
     graph, facts = _graph(explainer.replace(limits=None), weights, check)
     runtime, content = packed_runtime()
     parts = dict(bundle=content["bundle.mjs"], wasm=content["runtime.wasm"], graph=graph, notices=content["licence.txt"])

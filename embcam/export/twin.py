@@ -133,7 +133,7 @@ def check_exportable(
 def origins_of(explainer: Explainer) -> dict[str, np.ndarray]:
     "{pooled layer: what its cells are counted from, (C, 1, 1), or (C, h, w) where it is known what is usual at each place}."
     model = explainer.classifier
-    mean, usual = np.asarray(model.background_, float).mean(0), getattr(model, "usual_", {})
+    mean, usual = np.asarray(model.background_, float).mean(0), model.usual_
     found = {layer: mean[part][:, None, None] for layer, part in model.backbone.averages.items()}
     return {layer: origin + usual[layer] if layer in usual else origin for layer, origin in found.items()}
 

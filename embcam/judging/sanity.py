@@ -92,7 +92,7 @@ def trained_again(
     "The same head, trained on other embeddings or labels."
     head = clone(classifier.estimator_).fit(embeddings[:, classifier.selected_], classifier.head_.encode(labels))
     again = EmbeddingClassifier.from_fitted(classifier.backbone, head, classifier.selected_, embeddings, labels, classifier.classes_)
-    again.usual_ = getattr(classifier, "usual_", {})
+    again.usual_ = classifier.usual_
     return again
 
 

@@ -147,7 +147,7 @@ def _usual_with(classifier: EmbeddingClassifier, label: str | int, marked: list,
     classes = len(classifier.classes_)
     share = (.9 + (classes - 1)*strays/others)/classes  # every class counts as much
     own = classifier.backbone.usual_cells(marked)
-    return {layer: (1 - share)*cells + share*own[layer] for layer, cells in getattr(classifier, "usual_", {}).items()}
+    return {layer: (1 - share)*cells + share*own[layer] for layer, cells in classifier.usual_.items()}
 
 # %% ../../nbs/6_judging/10_shortcuts.ipynb #39942a6f
 def plant_shortcut(

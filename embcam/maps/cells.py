@@ -50,12 +50,12 @@ def _player_grid(
     return tuple(max(1, int(side*share)) for side in grids[0])
 
 # %% ../../nbs/4_maps/05_cells.ipynb #16164404
-def _centred_cells(trace: Trace, origin: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    "The slice of each pooled layer in the embedding, and its cells less the origin and less what is usual at their place, (C, h, w)."
+def _own_cells(trace: Trace) -> Iterator[tuple[slice, np.ndarray]]:
+    "The slice of each pooled layer in the embedding, and its cells less what is usual at their place, (C, h, w)."
     for layer, where in trace.pooled.items():
-        cells = trace.pooled_grids[layer][0].double().cpu().numpy() - origin[where, None, None]
+        cells = trace.pooled_grids[layer][0].double().cpu().numpy()
         usual = trace.usual.get(layer, np.zeros(1)).astype(float)
-        if usual.shape == cells.shape: cells -= usual - usual.mean((1, 2), keepdims=True)  # nothing in the sum
+        if usual.shape == cells.shape: cells = cells - usual + usual.mean((1, 2), keepdims=True)  # nothing in the sum
         yield where, cells
 
 
@@ -68,25 +68,31 @@ def cell_parts(
     grid = grid or _player_grid(trace)
     origin = np.zeros(len(trace.embedding)) if origin is None else np.asarray(origin, float)
     parts = np.zeros((*grid, len(origin)))
-    for where, cells in _centred_cells(trace, origin):
+    for where, cells in _own_cells(trace):
         rows, columns = (overlap(n, m) for n, m in zip(cells.shape[1:], grid))
-        parts[..., where] = np.einsum("mh,chw,nw->mnc", rows, cells, columns, optimize=True)/cells[0].size
+        centred = cells - origin[where, None, None]
+        parts[..., where] = np.einsum("mh,chw,nw->mnc", rows, centred, columns, optimize=True)/cells[0].size
     return parts
 
 # %% ../../nbs/4_maps/05_cells.ipynb #b7e57c0a
+def _map_of_cells(cells: Sequence[tuple[slice, np.ndarray]], weights: np.ndarray, origin: np.ndarray) -> np.ndarray:
+    "See `pooled_evidence`: of cells that are there already."
+    grid = max(one.shape[1:] for _, one in cells)
+    evidence = np.zeros(grid)
+    for where, one in cells:
+        share = (np.tensordot(weights[where], one, 1) - weights[where] @ origin[where])/one[0].size
+        rows, columns = (overlap(n, m) for n, m in zip(share.shape, grid))
+        evidence += rows @ share @ columns.T
+    return evidence
+
+
 def pooled_evidence(
     trace: Trace,  # From `Backbone.trace`, of a network whose embedding is made of plain averages
     weights: np.ndarray,  # Of the embedding's values, w, (D,)
     origin: np.ndarray,  # (D,)
 ) -> np.ndarray:  # Signed map (rows, columns) of the finest of the layers; its sum is w·(e - origin)
     "What each cell adds to a linear score: exact and complete."
-    grid = max(tuple(cells.shape[2:]) for cells in trace.pooled_grids.values())
-    evidence = np.zeros(grid)
-    for where, cells in _centred_cells(trace, origin):
-        share = np.tensordot(weights[where], cells, 1)/cells[0].size
-        rows, columns = (overlap(n, m) for n, m in zip(share.shape, grid))
-        evidence += rows @ share @ columns.T
-    return evidence
+    return _map_of_cells(list(_own_cells(trace)), weights, origin)
 
 # %% ../../nbs/4_maps/05_cells.ipynb #b92ca530
 def _fixed_scale(module: nn.Module, args: tuple, output: torch.Tensor) -> torch.Tensor:
@@ -197,7 +203,9 @@ def cell_evidence(
     if not is_traced(trace): raise ValueError("The embedding of this network cannot be traced to places in the image: it has no 'cells'.")
     vectors = np.atleast_2d(np.asarray(weights, float))
     origins = np.broadcast_to(0. if origin is None else np.asarray(origin, float), vectors.shape)
-    if trace.pooled: maps = [pooled_evidence(trace, w, o) for w, o in zip(vectors, origins)]
+    if trace.pooled:
+        cells = list(_own_cells(trace))  # once for all scores
+        maps = [_map_of_cells(cells, w, o) for w, o in zip(vectors, origins)]
     else:
         maps = []
         for w, o, read in zip(vectors, origins, read_evidence(trace, vectors)):

@@ -97,7 +97,7 @@ def _survey(
     anatomy = Anatomy(n_features=n_features, grids=grids, stages=stages, target_layers=target_layers, pooled=pooled, averages=averages)
     return one_by_one(network, size), anatomy
 
-# %% ../../nbs/2_network/08_embedding.ipynb #d393f857
+# %% ../../nbs/2_network/08_embedding.ipynb #d52c616e
 def _as_cache(
     cache: MutableMapping | str | Path | bool,  # As for `Backbone`
 ) -> MutableMapping | None:
@@ -106,7 +106,7 @@ def _as_cache(
     if cache is True: return {}
     return None if cache is False else cache
 
-
+# %% ../../nbs/2_network/08_embedding.ipynb #d393f857
 class Backbone:
     "A frozen network: images in, embeddings out."
 
@@ -172,16 +172,18 @@ class Backbone:
         x, frame = self.preparation.prepare(image)
         return torch.from_numpy(x), frame
 
-    def checked_runtime(self, runtime: str) -> str:
-        "The same; ValueError for a runtime that does not exist, or cannot embed what this backbone does."
-        if runtime not in RUNTIMES: raise ValueError(f"runtime={runtime!r}: choose {', '.join(map(repr, RUNTIMES))}.")
-        if runtime == "torch": return runtime
-        if self.resize == "native": raise ValueError(f"runtime={runtime!r} embeds images of one shape, not resize='native'.")
-        if self.precision != "float32": raise ValueError(f"runtime={runtime!r} embeds in float32: leave precision={self.precision!r} out.")
-        runtime_of(self.network, self.size, runtime)
-        return runtime
-
     def __sklearn_clone__(self) -> "Backbone": return self  # clones of a classifier share the network and its cache
+
+# %% ../../nbs/2_network/08_embedding.ipynb #1bcea3ba
+@patch
+def checked_runtime(self: Backbone, runtime: str) -> str:
+    "The same; ValueError for a runtime that does not exist, or cannot embed what this backbone does."
+    if runtime not in RUNTIMES: raise ValueError(f"runtime={runtime!r}: choose {', '.join(map(repr, RUNTIMES))}.")
+    if runtime == "torch": return runtime
+    if self.resize == "native": raise ValueError(f"runtime={runtime!r} embeds images of one shape, not resize='native'.")
+    if self.precision != "float32": raise ValueError(f"runtime={runtime!r} embeds in float32: leave precision={self.precision!r} out.")
+    runtime_of(self.network, self.size, runtime)
+    return runtime
 
 # %% ../../nbs/2_network/08_embedding.ipynb #982b9550
 @patch
