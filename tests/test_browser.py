@@ -183,6 +183,11 @@ class Page:
         handle.focus()
         for key in keys: handle.press(key)
 
+    def calm(self):
+        "Wait until nothing is drawn for a second: each press of a burst is drawn by itself, and a new view takes back what was saved of the old."
+        drawn = None
+        while drawn != (drawn := self.page.evaluate(DRAWN)): self.page.wait_for_timeout(1000)
+
     def switch(self, row: int): self.page.locator(".emb-switches input").nth(row).click()
     def thumbnail(self, i: int): self.page.locator(".emb-thumb button").nth(i).click()
     def suspect(self, name: str):
@@ -236,6 +241,7 @@ def play(p: Page) -> None:
     p.changes("compare mode, off", lambda: page.get_by_text("Compare: keep this as A").click())
     p.changes("what if", p.select, "What if", "blur a rectangle")
     p.changes("the rectangle", p.press, "width %", *["ArrowRight"]*3)
+    p.calm()
     page.get_by_text("Save as page").click()
     page.wait_for_selector(".emb a[download]")
     with page.expect_download() as kept: page.locator(".emb a[download]").click()
