@@ -184,7 +184,7 @@ class Page:
         for key in keys: handle.press(key)
 
     def calm(self):
-        "Wait until nothing is drawn for a second: each press of a burst is drawn by itself, and a new view takes back what was saved of the old."
+        "Wait until nothing is drawn for a second: a press of a burst may still be on its way, and a new view takes back what was saved."
         drawn = None
         while drawn != (drawn := self.page.evaluate(DRAWN)): self.page.wait_for_timeout(1000)
 
