@@ -11,6 +11,7 @@ import hashlib
 import numpy as np
 import torch
 from fastcore.basics import patch
+from scipy.special import ndtr
 from torch import Tensor, nn
 
 from ..ranking import Head
@@ -27,16 +28,29 @@ def _dense(
     leaf: np.ndarray,  # Of each side, (S,)
     feature: np.ndarray,  # Likewise
     values: np.ndarray,  # Likewise
-    shape: tuple,  # Leaves and features
+    shape: tuple,  # Features and leaves
     fill: int,  # Where a leaf has no side
-) -> Tensor:  # (L, K)
-    "A table of leaves and features."
+) -> Tensor:  # (K, L)
+    "A table of features and leaves."
     whole = np.full(shape, fill, np.int32)
-    whole[leaf, feature] = values
+    whole[feature, leaf] = values
     return torch.from_numpy(whole)
 
 # %% ../../nbs/9_export/02_trees.ipynb #a9132613
 LARGEST = 4_000_000  # sides of a forest, leaves times features
+
+
+def _tensor(a: np.ndarray) -> Tensor: return torch.tensor(np.asarray(a), dtype=torch.float32)
+
+
+def _bins_as_tensor(bins) -> Tensor:  # (5, K, 4)
+    "Of every bin: mean, 1/(standard deviation * sqrt(2)), lower and upper end, one over twice the normal distribution within it."
+    mean, std, low, high = bins.normal
+    within = ndtr((high - mean)/std) - ndtr((low - mean)/std)
+    point = low == high  # a step at one value: the lower half of a normal distribution without width
+    of_bins = [np.where(point, high, mean), np.where(point, 1e30, .5**.5/std), np.where(point, -1e30, _float_below(low)),
+               _float_below(high), np.where(point, 1, .5/np.where(point, 1, within))]
+    return torch.stack([_tensor(a) for a in of_bins])
 
 
 class ForestPart(nn.Module):
@@ -48,78 +62,77 @@ class ForestPart(nn.Module):
         leaves, K = len(boxes.first), len(head.selected)
         if leaves*K > LARGEST:
             raise ValueError(f"{head.name} has {leaves:,} leaves on {K} features, too many for a file: fit with fewer trees or features.")
-        def tensor(a): return torch.tensor(np.asarray(a), dtype=torch.float32)
         self.step = 2*float(boxes.votes.max())  # a value that rounding moves over a threshold moves a score by one vote
         self.top, self.d, self.selected = min(top, K), head.background.shape[1], torch.tensor(np.asarray(head.selected))
-        self.votes, self.always = tensor(boxes.votes), tensor(boxes.always)
+        self.votes, self.always, self.others = _tensor(boxes.votes), _tensor(boxes.always), 1 - torch.eye(boxes.votes.shape[1])
         last = len(boxes.thresholds) - 1
-        self.low, self.high = (_dense(boxes.leaf, boxes.feature, side, (leaves, K), fill)
+        self.low, self.high = (_dense(boxes.leaf, boxes.feature, side, (K, leaves), fill)
                                for side, fill in ((boxes.low, 0), (boxes.high, last)))
-        self.thresholds, self.asked = tensor(np.clip(_float_below(boxes.thresholds), -1e30, 1e30)), torch.tensor(boxes.asked)
-        below = below_in_bins(bins, boxes.asked, boxes.thresholds)
-        self.below, self.overall = tensor(below.ravel()), tensor((below*bins.share[boxes.asked]).sum(1))
-        self.edges, self.share = tensor(np.clip(_float_below(bins.edges), -1e30, 1e30)), tensor(bins.share)
-        self.mean, self.spread = tensor(mean), tensor(spread)
+        self.thresholds = _tensor(np.clip(_float_below(boxes.thresholds), -1e30, 1e30))
+        self.overall = _tensor((below_in_bins(bins, boxes.asked, boxes.thresholds)*bins.share[boxes.asked]).sum(1))
+        self.edges, self.share = _tensor(np.clip(_float_below(bins.edges), -1e30, 1e30)), _tensor(bins.share)
+        self.bins = _bins_as_tensor(bins)
+        self.mean, self.spread = _tensor(mean)[:, None], _tensor(spread)[:, None]
 
     def sides(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        "Values of the thresholds, at the lower and the upper end of every side, (L, K) each."
+        "Values of the thresholds, at the lower and the upper end of every side, (K, L) each: constants, which a runtime looks up once."
         return tuple(values.index_select(0, end.reshape(-1)).reshape(end.shape) for end in (self.low, self.high))
 
     def values(self, e: Tensor) -> Tensor:
-        "What the forest reads, (K,)."
-        return e[0].index_select(0, self.selected)
+        "What the forest reads, (K, 1)."
+        return e[0].index_select(0, self.selected)[:, None]
 
     def forward(self, e: Tensor) -> tuple[Tensor, Tensor]:  # Log-odds and scores, (1, C)
-        above = (self.values(e).index_select(0, self.asked) > self.thresholds).float()  # 1 where a value lies above a threshold
-        low, high = self.sides(above)
-        inside = (low*(1 - high)).prod(1)
-        scores = ((inside[:, None]*self.votes).sum(0) + self.always)[None]
-        p = scores.clamp(1e-7, 1 - 1e-7)
-        return p.log() - (1 - p).log(), scores
+        x = self.values(e)
+        below, above = ((x > side).float() for side in self.sides(self.thresholds))
+        inside = (below*(1 - above)).prod(0)
+        scores = inside[None] @ self.votes + self.always
+        others = scores @ self.others  # 1 - scores, without its rounding
+        return scores.clamp(min=1e-9).log() - others.clamp(min=1e-9).log(), scores
 
 # %% ../../nbs/9_export/02_trees.ipynb #a86b909f
-def _of_features(part: ForestPart, k: Tensor, inside: Tensor, change: Tensor) -> Tensor:  # (K,)
+def _of_features(part: ForestPart, k: Tensor, inside: Tensor, change: Tensor) -> Tensor:  # (K, 1)
     "Sum over leaves: vote times the product of the other sides times the change, for each feature."
-    reached = part.votes.index_select(1, k)*inside.prod(1)[:, None]
-    return (reached*torch.where(inside > 0, change/inside.clamp(min=1e-37), 0.)).sum(0)
+    inside = inside.clamp(min=0)  # nothing is left below zero by rounding
+    reached = part.votes.index_select(1, k)*inside.prod(0)[:, None]
+    return (change/inside.clamp(min=1e-37)) @ reached
 
 
 def rank(
     part: ForestPart,
-    x: Tensor,  # Values, (K,)
+    x: Tensor,  # Values, (K, 1)
     k: Tensor,  # Position of the class, (1,)
-) -> Tensor:  # (K,)
+) -> Tensor:  # (K, 1)
     "LIME's limit: the mean score with each feature in its bin, less that out of it."
-    own = (x[:, None] > part.edges).sum(1)
-    share = part.share.gather(1, own[:, None])[:, 0]
+    own = (x > part.edges).sum(1, keepdim=True)
+    share = part.share.gather(1, own)
+    mean, rate, first, last, weight = part.bins.gather(2, own.expand(5, -1, 1))
+    def below(t): return torch.erf((t.maximum(first).minimum(last) - mean)*rate)
+    (low, high), (all_low, all_high) = part.sides(part.thresholds), part.sides(part.overall)
+    here, overall = (below(high) - below(low))*weight, all_high - all_low
     kept = float(np.exp(-1/(2*WIDTH**2*len(x))))
     total = kept + (1 - kept)*share
-    here = part.below.index_select(0, own.index_select(0, part.asked) + 4*torch.arange(len(part.asked)))
-    (low, high), (all_low, all_high) = part.sides(here), part.sides(part.overall)
-    here, overall = high - low, all_high - all_low
-    inside = (1 - kept)*share/total*here + kept/total*overall
+    inside = here*((1 - kept)*share/total) + overall*(kept/total)
     varies = (share > 0) & (share < 1)
     found = _of_features(part, k, inside, here - overall)
     return torch.where(varies, found/torch.where(varies, 1 - share, 1.), 0.)
 
 
-def slopes(part: ForestPart, x: Tensor, k: Tensor) -> Tensor:  # (K,)
+def slopes(part: ForestPart, x: Tensor, k: Tensor) -> Tensor:  # (K, 1)
     "Slopes of LIME's linear model on undiscretised values."
     width = WIDTH**2*len(x)
     centre, spread = (part.mean + x/width)/(1 + 1/width), part.spread/(1 + 1/width)**.5
-    z = (part.thresholds - centre.index_select(0, part.asked))/spread.index_select(0, part.asked)
-    z = z.clamp(-1e4, 1e4)
-    below, density = .5*(1 + torch.erf(z*.5**.5)), torch.exp(-z*z/2)*(2*np.pi)**-.5
-    (low, high), (from_low, from_high) = part.sides(below), part.sides(density)
-    return _of_features(part, k, high - low, (from_low - from_high)/spread)
+    low, high = ((t - centre)*(.5**.5/spread) for t in part.sides(part.thresholds))
+    density = torch.exp(-low*low) - torch.exp(-high*high)
+    return _of_features(part, k, (torch.erf(high) - torch.erf(low))*.5, density)/(spread*(2*np.pi)**.5)
 
 # %% ../../nbs/9_export/02_trees.ipynb #0a158f1c
 @patch
 def weights(self: ForestPart, e: Tensor, k: Tensor) -> Tensor:  # (1, D)
     "Slopes of the features that matter most, at their places."
     x = self.values(e)
-    top = rank(self, x, k).abs().topk(self.top).indices
-    kept = slopes(self, x, k).index_select(0, top)
+    top = rank(self, x, k)[:, 0].abs().topk(self.top).indices
+    kept = slopes(self, x, k)[:, 0].index_select(0, top)
     return torch.zeros(1, self.d).scatter(1, self.selected.index_select(0, top)[None], kept[None])
 
 

@@ -37,11 +37,11 @@ def _spread(
     shape: Sequence[int],  # Wanted, at least h*step x w*step less the last zeros
 ) -> Tensor:  # (n, C, *shape)
     "Zeros between the cells, and behind them."
-    comb = np.zeros((1, 1, 1, steps[0], 1, steps[1]), np.float32)
-    comb[..., 0, :, 0] = 1
-    wide = (g[:, :, :, None, :, None]*torch.from_numpy(comb)).flatten(4).flatten(2, 3)
-    more = [side - have for side, have in zip(shape, wide.shape[2:])]
-    return aten.constant_pad_nd.default(wide, [0, more[1], 0, more[0]]) if any(more) else wide
+    n, c, h, w = g.shape
+    wide = torch.cat([g[..., None], g.new_zeros(n, c, h, w, steps[1] - 1)], -1).flatten(3)
+    tall = torch.cat([wide, g.new_zeros(n, c, h, (steps[0] - 1)*wide.shape[3])], -1).view(n, c, h*steps[0], -1)
+    more = [side - have for side, have in zip(shape, tall.shape[2:])]
+    return aten.constant_pad_nd.default(tall, [0, more[1], 0, more[0]]) if any(more) else tall
 
 # %% ../../nbs/2_network/06_graphs.ipynb #124ec77e
 def _convolution_backward(g, x, w, bias_sizes, stride, padding, dilation, transposed, output_padding, groups, mask) -> tuple:

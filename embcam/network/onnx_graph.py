@@ -266,7 +266,8 @@ def _padded(call: _Call) -> str:
 # %% ../../nbs/2_network/06_onnx_graph.ipynb #d6ee54ec
 @_writes("index_select", "gather")
 def _picked(call: _Call) -> str:
-    return call.add("Gather" if call.base == "index_select" else "GatherElements", call.raw(), call.raw("index"), axis=call["dim"])
+    whole_rows = call.base == "index_select" and len(call.shape()) > 1
+    return call.add("Gather" if whole_rows else "GatherElements", call.raw(), call.raw("index"), axis=call["dim"])
 
 
 def _crossed(tables: list[Tensor]) -> bool:
@@ -451,16 +452,21 @@ def _smaller(array: np.ndarray, weights: str) -> np.ndarray:
 
 
 def _stored(writer: _Writer, used: set, weights: str) -> tuple[list, list]:
-    "Constants as ONNX keeps them, and the nodes that cast them."
+    "Constants as ONNX keeps them, and the nodes that make the whole of them: cast, or filled with one number."
     helper, numpy_helper = need_extra("onnx.helper", "export"), need_extra("onnx.numpy_helper", "export")
-    kept, casts = [], []
+    kept, makers = [], []
     for name, array in writer.constants.items():
         if name not in used: continue
+        if array.size > _SMALL and (array == array.flat[0]).all():
+            kept.append(numpy_helper.from_array(np.array(array.shape), f"{name}_shape"))
+            value = numpy_helper.from_array(array.flat[:1])
+            makers.append(helper.make_node("ConstantOfShape", [f"{name}_shape"], [name], value=value))
+            continue
         small = _smaller(array, weights)
         inner = name if small.dtype == array.dtype else f"{name}_small"
         kept.append(numpy_helper.from_array(small, inner))
-        if inner != name: casts.append(helper.make_node("Cast", [inner], [name], to=helper.np_dtype_to_tensor_dtype(array.dtype)))
-    return kept, casts
+        if inner != name: makers.append(helper.make_node("Cast", [inner], [name], to=helper.np_dtype_to_tensor_dtype(array.dtype)))
+    return kept, makers
 
 
 def onnx_bytes(
@@ -476,9 +482,9 @@ def onnx_bytes(
     writer, made, examples = _write_nodes(graph, inputs)
     nodes = [helper.make_node(op, list(given), found, **how) for op, given, found, how in writer.nodes]
     nodes += [helper.make_node("Identity", [inner], [name]) for inner, name in zip(made, outputs)]
-    constants, casts = _stored(writer, {name for node in nodes for name in node.input}, weights)
+    constants, makers = _stored(writer, {name for node in nodes for name in node.input}, weights)
     def described(named): return [helper.make_tensor_value_info(name, _TYPES[t.dtype][0], list(t.shape)) for name, t in named]
-    whole = helper.make_graph(casts + nodes, "embcam", described(inputs.items()), described(zip(outputs, examples)), constants)
+    whole = helper.make_graph(makers + nodes, "embcam", described(inputs.items()), described(zip(outputs, examples)), constants)
     opset = 16 if any("reduction" in how for *_, how in writer.nodes) else 13
     model = helper.make_model(whole, opset_imports=[helper.make_opsetid("", opset)], ir_version=8, producer_name="embcam")
     helper.set_model_props(model, dict(metadata or {}))
