@@ -1,4 +1,5 @@
 "Why did my classifier say that, and where in the image?"
+import sys
 from importlib import import_module
 
 __version__ = "0.3.0"
@@ -8,11 +9,17 @@ _HOMES = {
 __all__ = list(_HOMES)
 
 
-def __getattr__(name: str):
-    "Import a public name when it is first used: `import embcam` alone loads neither torch nor scikit-learn."
-    if name not in _HOMES: raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f".{_HOMES[name]}", __name__), name)
-    return value
+def names_from(package: str, homes: dict[str, str]):
+    "A package's `__getattr__`, which imports the room of a public name when the name is first used."
+    def find(name: str):
+        if name not in homes: raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = getattr(import_module(f".{homes[name]}", package), name)
+        setattr(sys.modules[package], name, value)
+        return value
+    return find
+
+
+__getattr__ = names_from(__name__, _HOMES)  # `import embcam` alone loads neither torch nor scikit-learn
 
 
 def __dir__(): return sorted([*globals(), *_HOMES])

@@ -279,7 +279,7 @@ def test_an_image_that_cannot_be_read(usual_file, tmp_path):
 def test_neither_torch_nor_scikit_learn_is_imported(usual_file):
     code = ("import sys, numpy as np; from embcam.export import load_exported; from embcam.cli import main; "
             f"ex = load_exported({str(usual_file[1])!r})(np.zeros((64, 64, 3), np.uint8)); "
-            "ex.maps['combined'], ex.evidence; print({'torch', 'sklearn', 'skimage'} & set(sys.modules))")
+            "ex.maps['combined'], ex.evidence; print({'torch', 'sklearn', 'skimage', 'scipy', 'matplotlib'} & set(sys.modules))")
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "set()"
 

@@ -1,10 +1,9 @@
 "Any image, sets of them, folders and drawn logos."
-from .pixels import ImageError, open_image, open_mask
-from .sizes import encode_image, resize, thumbnail
-from .sets import ImageSet, Sample, image_names, image_sources
-from .folders import list_images, load_folder
-from .logos import make_logos
-from . import frames, layer_maps  # noqa: F401, their names are imported from there, since they need no network
+from .. import names_from
 
-__all__ = ["ImageError", "ImageSet", "Sample", "encode_image", "image_names", "image_sources", "list_images", "load_folder", "make_logos",
-           "open_image", "open_mask", "resize", "thumbnail"]
+_HOMES = {
+    "ImageError": "pixels", "ImageSet": "sets", "Sample": "sets", "encode_image": "sizes", "image_names": "pixels",
+    "image_sources": "pixels", "list_images": "folders", "load_folder": "folders", "make_logos": "logos", "open_image": "pixels",
+    "open_mask": "pixels", "resize": "sizes", "thumbnail": "sizes"}
+__all__ = list(_HOMES)
+__getattr__ = names_from(__name__, _HOMES)  # who only reads an image waits neither for SciPy nor for matplotlib

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SUFFIXES', 'MAX_PIXELS', 'ImageError', 'source_name', 'looks_like_image', 'check_jpeg', 'choose_frame', 'check_bits',
            'tell_again', 'open_image', 'open_mask', 'is_wide', 'bits_of', 'common_bits', 'bits_in_use', 'shown_size',
-           'pixel_hashes']
+           'pixel_hashes', 'image_sources', 'image_names']
 
 # %% ../../nbs/1_images/01_pixels.ipynb #px000004
 import hashlib
@@ -575,3 +575,25 @@ def pixel_hashes(
 ) -> list[bytes | None]:  # 16 bytes each, equal for equal pictures; None for what cannot be read
     "What tells pictures apart, whatever files they lie in."
     with ThreadPoolExecutor() as pool: return list(pool.map(lambda source: _pixel_hash(source, bits), images))
+
+# %% ../../nbs/1_images/01_pixels.ipynb #d30bcf18
+def image_sources(
+    images,  # ImageSet, list of paths, arrays or PIL images, array (n, h, w, 3) or (n, h, w), or one image
+) -> list:  # Paths, arrays or PIL images, not yet read
+    "Where each image comes from; one image alone counts as a list of one."
+    sources = getattr(images, "images", images)
+    pixels = isinstance(sources, np.ndarray) and sources.dtype.kind not in "UO"
+    stack = pixels and sources.ndim == 3 and sources.shape[0] not in (1, 3, 4) and sources.shape[2] not in (1, 3, 4)  # grey images
+    if isinstance(sources, (str, Path, bytes, Image.Image)) or (pixels and sources.ndim < 4 and not stack): sources = [sources]
+    return [getattr(source, "image", source) for source in sources]
+
+# %% ../../nbs/1_images/01_pixels.ipynb #4cfde0e4
+def image_names(
+    images,  # As for `image_sources`
+) -> list[str]:  # One for each
+    "An ImageSet's own names; for files the names relative to their common folder; else 'image-0', 'image-1', ..."
+    if hasattr(images, "names"): return [str(name) for name in images.names]
+    sources = image_sources(images)
+    if not sources or not all(isinstance(source, (str, Path)) for source in sources): return [f"image-{i}" for i in range(len(sources))]
+    parents = [Path(source).absolute().parent for source in sources]
+    return [Path(source).absolute().relative_to(os.path.commonpath(parents)).as_posix() for source in sources]
