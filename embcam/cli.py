@@ -86,12 +86,12 @@ _GROUPS = _flag("--groups", _path, "what belongs together and is never on both s
                 "'(?P<group>part[0-9]+)', a number of folders below the class folder, a CSV with the columns image and group, or 'twins': "
                 "near duplicates")
 _NETWORK = [
-    _flag("--backbone", _word, "efficientnet_lite0, torchvision's name of a network, or timm/ and timm's", default="efficientnet_lite0"),
+    _flag("--backbone", _word, "efficientnet_lite0, torchvision's name of a network, or timm/NAME", default="efficientnet_lite0"),
     _flag("--pooled", _word, "what makes the embedding: 'stages', 'last', or names of layers with commas", default="stages"),
     _flag("--size", _whole(8, 8192), "side of the network's input, pixels (default: as the weights ask)"),
     _flag("--resize", _word, "how images meet the network: squash, letterbox, crop or native", default="squash"),
     _flag("--bits", _whole(8, 16), "bits in use of images wider than a byte, such as 12 (default: found over all images)"),
-    _flag("--precision", _word, "of embeddings: float32, bfloat16, or auto: bfloat16 where the processor has it, half as fast again",
+    _flag("--precision", _word, "of embeddings: float32, bfloat16, or auto: bfloat16 where the processor has it, 1.5 times as fast",
           default="float32"),
     _flag("--draft", bool, "decode JPEGs much larger than the input at reduced size: four times as fast at 12 megapixels")]
 _ENGINE = [
@@ -207,7 +207,8 @@ _EXPLORE = [
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
     "Shows a default where there is one that says something."
     def _get_help_string(self, action: argparse.Action) -> str:
-        if action.default in (None, False, argparse.SUPPRESS) or "(default" in action.help: return action.help
+        none = action.default is None or action.default is False or action.default is argparse.SUPPRESS  # 0 is a default
+        if none or "(default" in action.help: return action.help
         return f"{action.help} (default: %(default)s)"
 
 

@@ -116,6 +116,7 @@ def _arrange(
     return [head, gallery.box, main, choices, better.box, alike.box, feature.box]
 
 # %% ../../nbs/8_explorer/05_page.ipynb #3a0e186e
+# The image and its prediction need no ranking, and are shown first.
 _OUTLINE = (255*np.array(to_rgb(MASK_COLOR))).round().astype(np.uint8)
 
 

@@ -125,6 +125,7 @@ class Rankings:
         return ranking_stability(found, stability_top(len(ex.top), ex.ranking)) if found else None
 
 # %% ../../nbs/8_explorer/02_session.ipynb #93047723
+# Layer, opacity, colour scale and outline are looks: the explanation is the same.
 def _without_looks(view: View) -> View:
     "A view without what its explanation does not depend on."
     return replace(view, layer="all", opacity=.85, scale="own", outline=True)

@@ -47,6 +47,8 @@ class _Writer:
         return made[0] if outputs == 1 else made
 
 # %% ../../nbs/2_network/06_onnx_graph.ipynb #7a6457d4
+# A call is one operator of the graph, with its arguments by name. `input` gives the name of a tensor or number among them, cast where
+# ONNX would not mix types by itself.
 _TYPES = {torch.float32: (1, np.float32), torch.uint8: (2, np.uint8), torch.int32: (6, np.int32), torch.int64: (7, np.int64),
           torch.bool: (9, np.bool_), torch.float64: (11, np.float64)}  # ONNX's number, NumPy's type
 
@@ -151,6 +153,7 @@ def _clip(call: _Call) -> str:
     return call.add("Clip", call.input(), "" if low is None else call.input(low), "" if high is None else call.input(high))
 
 # %% ../../nbs/2_network/06_onnx_graph.ipynb #828a6bb5
+# Values of which a condition chooses, and activations that have no operator of their own in opset 13.
 @_writes("where")
 def _where(call: _Call) -> str: return call.add("Where", call.raw("condition"), call.input("self"), call.input("other"))
 
@@ -171,6 +174,7 @@ def _bent(call: _Call) -> str:
     return call.add("Elu", call.input(), alpha=float(call["alpha"]))
 
 # %% ../../nbs/2_network/06_onnx_graph.ipynb #34747685
+# Sums and other reductions.
 @_writes("sum", "mean", "amax", "amin", "prod", "any")
 def _reduced(call: _Call) -> str:
     axes, keep = call.axes(), int(call.args.get("keepdim", False))
@@ -200,6 +204,7 @@ def _largest_values(call: _Call) -> list:
     return call.add("TopK", call.raw(), call.ints(call["k"]), outputs=2, axis=call["dim"], largest=int(call["largest"]))
 
 # %% ../../nbs/2_network/06_onnx_graph.ipynb #bdc5934c
+# Shapes, and parts of tensors.
 @_writes("view", "reshape", "_unsafe_view", "unsqueeze", "squeeze")
 def _reshaped(call: _Call) -> str: return call.add("Reshape", call.raw(), call.ints(*call.made.shape))
 
@@ -264,6 +269,8 @@ def _padded(call: _Call) -> str:
     return call.add("Pad", call.raw(), call.ints(*before, *after), call.input("value"), mode="constant")
 
 # %% ../../nbs/2_network/06_onnx_graph.ipynb #d6ee54ec
+# Tables that are read from and written into: the windows of Swin, the sides of a forest, and the gradients of slices. `Gather` copies
+# row by row; single numbers come ten times faster by `GatherElements`.
 @_writes("index_select", "gather")
 def _picked(call: _Call) -> str:
     whole_rows = call.base == "index_select" and len(call.shape()) > 1
@@ -310,6 +317,7 @@ def _put(call: _Call) -> str:
     return call.add("Concat", *before, call.add("Reshape", call.input("src"), call.ints(*shape)), *after, axis=dim)
 
 # %% ../../nbs/2_network/06_onnx_graph.ipynb #dac8ecc5
+# Products, convolutions, poolings and norms.
 @_writes("mm", "bmm", "addmm", "baddbmm")
 def _product(call: _Call) -> str:
     if call.base in ("mm", "bmm"): return call.add("MatMul", call.raw(), call.raw("mat2"))
