@@ -2,9 +2,9 @@
 
 python benchmarks/exported_page.py deeppcb=FOLDER logos=logos bccd=FOLDER --out nbs/results/exported_page.csv
 
-For each set: EfficientNet-Lite0 (averages of stages) and a logistic regression on three quarters; page with four examples. Of the other
-images 200 of the first set and 50 of the rest are chosen in the page one after the other; each is explained in Python as well. Times are
-wall time: the load of the machine stands beside them. Needs Debian's chromium.
+For each set: EfficientNet-Lite0 (averages of stages) and a logistic regression on three quarters; page with four examples; on the first set
+float16 and the paper's forest, too. Of the other images 200 of the first row and 50 of each other are chosen in the page one after the
+other; each is explained in Python as well. Times are wall time: the load of the machine stands beside them. Needs Debian's chromium.
 """
 import csv
 import os
@@ -22,7 +22,7 @@ from embcam import Backbone, EmbeddingClassifier, Explainer
 from embcam.explanation.stored import stored_maps
 from embcam.export import export_page
 from embcam.export.onnx_file import rank_correlation
-from embcam.model import logistic_head
+from embcam.model import HEADS
 
 sys.path.insert(0, str(Path(__file__).parents[1]/"tests"))
 from test_browser import CHROMIUM, FLAGS, LETTERS, floats  # noqa: E402
@@ -33,6 +33,7 @@ MADE = """() => {
     return { label: e.prediction, scores: [...m.scores.data], x: as(e.x), combined: as(shown.combined.strength), took,
              layers: NETWORK.layers.map(l => as(m[l.map].data)) } }"""
 MOST = 200, 50  # images of the first row, and of each other
+WAYS = ("logistic", "float32"), ("logistic", "float16"), ("forest", "float32")
 
 
 def files_of(images, home: Path, most: int) -> list[Path]:
@@ -69,11 +70,13 @@ def compared(page, explainer: Explainer, path: Path) -> dict:
                 off=int((floats(made["x"]) != x).sum()), layers=min(maps), combined=whole, took=made["took"])
 
 
-def measured(name: str, source: str, weights: str, most: int, browser, home: Path) -> dict:
+def measured(name: str, source: str, head: str, weights: str, most: int, browser, home: Path) -> dict:
     "A row of the table."
     train, test = labelled(source).split(test_size=.25, seed=0)
-    model = EmbeddingClassifier(Backbone(pooled="stages"), logistic_head(), "all", progress=False).fit(train)
-    explainer, page_file, paths = Explainer(model), home/f"{name}-{weights}.html", files_of(test, home/f"{name}-{weights}", most)
+    make, features = HEADS[head]
+    model = EmbeddingClassifier(Backbone(pooled="stages"), make(), features, progress=False).fit(train)
+    row = f"{name}-{head}-{weights}"
+    explainer, page_file, paths = Explainer(model), home/f"{row}.html", files_of(test, home/row, most)
     examples, start = [stored_maps(explainer, path, path.name) for path in paths[:4]], time.time()
     export_page(explainer, page_file, examples, weights, check=paths[:8])
     took = time.time() - start
@@ -83,7 +86,8 @@ def measured(name: str, source: str, weights: str, most: int, browser, home: Pat
     found = [compared(page, explainer, path) for path in paths]
     context.close()
     column = {key: [one[key] for one in found] for key in found[0]}
-    return dict(set=name, weights=weights, images=len(found), MB=round(page_file.stat().st_size/1e6, 1), classes_equal=sum(column["same"]),
+    return dict(set=name, head=head, weights=weights, images=len(found),
+                MB=round(page_file.stat().st_size/1e6, 1), classes_equal=sum(column["same"]),
                 largest_difference_of_scores=f"{max(column['score']):.1e}", images_prepared_to_the_bit=sum(n == 0 for n in column["off"]),
                 combined_least=round(min(column["combined"]), 5), combined_mean=round(float(np.mean(column["combined"])), 6),
                 a_layer_least=round(min(column["layers"]), 4), a_layer_mean=round(float(np.mean(column["layers"])), 5),
@@ -97,8 +101,8 @@ if __name__ == "__main__":
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         for i, one in enumerate(args.sets):
             name, _, source = one.partition("=")
-            for weights in ("float32", "float16")[:2 if i == 0 else 1]:
-                rows.append(measured(name, source or name, weights, MOST[bool(rows)], browser, Path(folder)))
+            for head, weights in WAYS[:3 if i == 0 else 1]:
+                rows.append(measured(name, source or name, head, weights, MOST[bool(rows)], browser, Path(folder)))
                 print(rows[-1], flush=True)
         browser.close()
     with open(args.out, "w", newline="", encoding="utf-8") as file:

@@ -69,6 +69,11 @@ def _graph(explainer: Explainer, weights: str, check: Sequence | None) -> tuple[
     return graph, facts
 
 
+def _byte_planes(numbers: bytes) -> bytes:
+    "The first bytes of all numbers of four, then the second ones, and so on: exponents beside exponents compress."
+    return b"".join(numbers[i::4] for i in range(4))
+
+
 def export_page(
     explainer: Explainer,  # Each map is scaled by its own largest value
     path: str | Path,  # File to write
@@ -81,7 +86,7 @@ def export_page(
     check_new(path, overwrite)
     graph, facts = _graph(explainer.replace(limits=None), weights, check)
     runtime, content = packed_runtime()
-    parts = dict(bundle=content["bundle.mjs"], wasm=content["runtime.wasm"], graph=graph, notices=content["licence.txt"])
+    parts = dict(bundle=content["bundle.mjs"], wasm=content["runtime.wasm"], graph=_byte_planes(graph), notices=content["licence.txt"])
     about = (f"{facts['arch']} and {facts['estimator']} tell {', '.join(map(str, facts['classes']))} apart; maps by {facts['method']}, "
              f"{check_words(facts['check'])}.")
     title, read = "Why did the classifier say that, and where?", page_facts(explainer, facts)

@@ -8,11 +8,16 @@ async function unpack(id) {
   at(id).remove()
   return inflate(packed, "gzip")
 }
+function joined(planes) {  // the first bytes of all numbers of four, then the second ones, and so on: side by side again
+  const from = new Uint8Array(planes), to = new Uint8Array(from.length)
+  for (let plane = 0, i = 0; plane < 4; plane++) for (let j = plane; j < to.length; j += 4) to[j] = from[i++]
+  return to
+}
 async function start() {
   const [bundle, wasm, graph] = await Promise.all(["bundle", "wasm", "graph"].map(unpack))
   ort = await import(URL.createObjectURL(new Blob([bundle], { type: "text/javascript" })))
   Object.assign(ort.env.wasm, { numThreads: 1, wasmBinary: wasm })
-  session = await ort.InferenceSession.create(new Uint8Array(graph), { executionProviders: ["wasm"] })
+  session = await ort.InferenceSession.create(joined(graph), { executionProviders: ["wasm"] })
   at("file").disabled = false
   say(altered() ? "This browser alters images that a page reads (a privacy setting): predictions would be wrong." :
     `Ready after ${(performance.now()/1000).toFixed(1)} s. Images do not leave this page.`)
