@@ -1,8 +1,8 @@
 """What the documentation says of a definition: its signature, the comments beside its parameters or fields, its methods.
 
 nbdev's own entries know no comments of dataclasses, and no methods but those that are patched in; and of a notebook's first cell nbdev
-keeps title and promise alone. settings.ini names `Entry` (renderer) and `Introduction` (procs), so that Quarto's pages and those of
-.ci/site.py say the same; both need `PYTHONPATH=.ci`.
+keeps title and promise alone. settings.ini names `Entry` (renderer), `Introduction` and `InOrder` (procs), so that Quarto's pages and those
+of .ci/site.py say the same; both need `PYTHONPATH=.ci`.
 """
 import ast
 import inspect
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from io import StringIO
+from itertools import groupby
 from textwrap import dedent, fill
 
 from execnb.nbio import mk_cell
@@ -121,7 +122,8 @@ def methods(owner: type) -> Iterator[tuple[str, object]]:
     "Public methods that stand in the class itself; others are patched in where their job is."
     node, _ = parsed(owner)
     for part in node.body:
-        if isinstance(part, ast.FunctionDef) and not part.name.startswith("_"): yield part.name, plain(inspect.getattr_static(owner, part.name))
+        if not isinstance(part, ast.FunctionDef) or part.name.startswith("_"): continue
+        yield part.name, plain(inspect.getattr_static(owner, part.name))
 
 
 def class_entry(name: str, symbol: type, level: int) -> str:
@@ -172,3 +174,16 @@ class Introduction(Processor):
     def begin(self):
         "Runs last, when the cell has become front matter."
         if self.text: self.nb.cells.insert(1, mk_cell(NbdevLookup().linkify(self.text), "markdown"))
+
+
+class InOrder(Processor):
+    "Entries in the order of their definitions: nbdev shows those of one cell backwards."
+    def begin(self):
+        runs = groupby(self.nb.cells, lambda cell: re.fullmatch(r"(?:#\|.*\n)*show_doc\((.*)\)", cell.source) is not None)
+        self.nb.cells = [cell for entry, cells in runs for cell in (sorted(cells, key=line_of) if entry else cells)]
+
+
+def line_of(cell) -> int:
+    "The line of what an entry describes, in its module."
+    source = NbdevLookup().code(re.search(r"show_doc\((.*)\)", cell.source)[1])
+    return int(source.rpartition("#L")[2]) if source else 0

@@ -43,7 +43,10 @@ exclude_patterns = ["results"]
 CSS = """
 .content { width: 52em; }
 .cell_output img { background: #fff; border-radius: 4px; max-width: 100%; }
-.cell_output table { font-size: .85rem; }
+.cell_output .output { overflow-x: auto; }
+.cell_output table { font-size: .85rem; border-collapse: collapse; border: 0; }
+.cell_output :is(th, td) { border: 0; border-bottom: 1px solid var(--color-background-border); padding: .2rem .5rem; text-align: right; }
+.source { float: right; margin-top: .5rem; font-size: .8rem; }
 .toc-tree a { display: inline-block; padding: .2rem 0; }
 """
 SCRIPT = """addEventListener("load", () => {  // what scrolls can be scrolled with the keyboard
@@ -69,7 +72,7 @@ def as_markdown(cell: dict) -> dict:
     "What `show_doc` or another hidden cell has written, as a cell of text: a heading in an output has no anchor."
     text = "".join(cell["outputs"][0]["data"]["text/markdown"]).replace("---\n", "", 1)
     source = re.search(r"\[source\]\(([^)]*)\)\{[^}]*\}\n", text)
-    text = text.replace(source[0], "") + f"\n[source]({source[1]})" if source else text
+    if source: text = f'<a class="source" href="{source[1]}">source</a>\n\n' + text.replace(source[0], "")
     return dict(cell_type="markdown", metadata={}, source=text)
 
 
