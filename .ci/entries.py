@@ -22,6 +22,9 @@ from nbdev.process import Processor
 from embcam._modidx import d as index
 
 WIDTH = 88
+LINKS = NbdevLookup(skip_mods="embcam.cli").syms  # prose that says `fit` means the method, not `embcam fit`
+NbdevLookup().syms.clear()
+NbdevLookup().syms.update(LINKS)
 
 
 @dataclass
@@ -36,12 +39,14 @@ class Parameter:
 
     def typed(self) -> str:
         "With its annotation."
-        return self.name + (f": {self.kind}" if self.kind else "") + (f" = {self.default}" if self.default else "")
+        if not self.kind: return str(self)
+        return f"{self.name}: {self.kind}" + (f" = {self.default}" if self.default else "")
 
     def line(self) -> str:
         "As one of a list."
         kinds = [f"`{kind}`" for kind in re.split(r" \| (?![^\[]*\])", self.kind) if kind]  # one by one: each becomes a link
-        return f"- **{escaped(self.name)}** " + " | ".join(kinds) + (": " if self.comment else "") + escaped(self.comment)
+        head = f"- **{escaped(self.name)}** {' | '.join(kinds)}".rstrip()
+        return head + (f": {escaped(self.comment)}" if self.comment else "")
 
 
 def escaped(text: str) -> str:
