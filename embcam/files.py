@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['MARK', 'sweep', 'sweep_files', 'WriteError', 'write_errors', 'check_parent', 'check_writable', 'atomic_folder',
-           'begin_folder', 'alone_in', 'atomic_file', 'need_extra', 'write_csv']
+           'begin_folder', 'alone_in', 'atomic_file', 'install_command', 'need_extra', 'write_csv', 'reading_order']
 
 # %% ../nbs/files.ipynb #101f328e
+import json
 import os
 import re
 import secrets
 import shutil
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from errno import EEXIST, ENOTEMPTY
 from importlib import import_module
@@ -20,6 +21,8 @@ from itertools import count
 from pathlib import Path
 from stat import S_IMODE
 from time import sleep
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import numpy as np
 from safetensors import SafetensorError
@@ -252,6 +255,24 @@ def atomic_file(
         os.replace(part, path)
 
 # %% ../nbs/files.ipynb #881e9308
+def _source_record() -> dict:
+    "Where pip installed embcam from, as it wrote it down: nothing for an index."
+    from importlib import metadata
+    written = [found.read_text("direct_url.json") for found in metadata.distributions(name="embcam")]
+    return json.loads(next(filter(None, written), "{}"))
+
+
+def install_command(
+    extra: str,  # Of embcam
+) -> str:  # What to type
+    "How to add an extra to embcam as it was installed: from an index, or from a folder, wherever the user stands."
+    record = _source_record()
+    folder = Path(url2pathname(urlsplit(record.get("url", "")).path))
+    if "dir_info" not in record or not (folder/"setup.py").is_file(): return f'pip install "embcam[{extra}]"'
+    where = "." if folder == Path.cwd() else folder
+    return f'pip install {"-e " if record["dir_info"].get("editable") else ""}"{where}[{extra}]"'
+
+
 def need_extra(
     module: str,  # To import
     extra: str,  # Of embcam, that installs it
@@ -259,7 +280,7 @@ def need_extra(
     "Import a module of an extra; ImportError that names the extra where it is not installed."
     try: return import_module(module)
     except ImportError as error:
-        raise ImportError(f"This needs {module.split('.')[0]}, which is not installed ({error}): pip install 'embcam[{extra}]'") from error
+        raise ImportError(f"This needs {module.split('.')[0]}, which is not installed ({error}): {install_command(extra)}") from error
 
 # %% ../nbs/files.ipynb #a50b33ba
 def _plain_cell(value):
@@ -278,3 +299,18 @@ def write_csv(
     plain = table.apply(lambda column: column.map(_plain_cell)).rename(columns=_plain_cell)
     text = (plain.rename(index=_plain_cell) if index else plain).to_csv(index=index)
     Path(path).write_text(text, encoding="utf-8" if text.isascii() else "utf-8-sig", newline="")  # else Excel shows KratzÃ©r
+
+# %% ../nbs/files.ipynb #1e444b32
+def reading_order(
+    table,  # pandas DataFrame: image, prediction, then what there is, score among it
+    true: Iterable,  # Class of each image; None where it is not known
+):  # The same with class and wrong where classes are known, wrong predictions first, the surest ahead
+    "A table of predictions as somebody reads it who has to mend something."
+    true = list(true)
+    if all(label is None for label in true): return table
+    wrong = np.array([label is not None and str(label) != str(told) for label, told in zip(true, table["prediction"])])
+    surest = np.where(wrong, -table["score"], 0)
+    table = table.copy()
+    table.insert(2, "wrong", np.where(wrong, "wrong", ""))
+    table.insert(2, "class", ["" if label is None else str(label) for label in true])
+    return table.iloc[np.lexsort((surest, ~wrong))].reset_index(drop=True)

@@ -102,6 +102,7 @@ WRONG = [
     (["predict", "~/model", "~/one", "--out", "~/table.csv"], "exists: choose another name, or pass --force"),
     (["predict", "~/model", "~/empty", "--out", "~/f.csv"], "holds no images"),
     (["predict", "~/nowhere", "~/one", "--out", "~/f.csv"], "nowhere: no such folder"),
+    (["audit", "~/model", "~/one/only", "--out", "~/o"], "Or explain them as they are: embcam explain"),
     (["compare", "~/photos", "~/photos/good", "--out", "~/o"], "share their images"),
     (["compare", "~/photos", "~/empty", "--out", "~/o"], "empty holds no images"),
     (["compare", "~/photos", "~/one", "--out", "~/o"], "one holds 1 image: a comparison needs two or more"),
@@ -164,6 +165,24 @@ def test_every_command_has_a_table():
     assert set(cli._COMMANDS) == set(cli._TABLES)
 
 
+def test_help_shows_the_order_of_use():
+    "Every example is a command that the parser takes."
+    text = cli.parser().format_help()
+    examples = [line.split()[1:] for line in text.splitlines() if line.startswith("  embcam ")]
+    assert [words[0] for words in examples] == list(cli._TABLES)
+    for words in examples: assert cli.parser().parse_args(words).command == words[0]
+
+
+@pytest.mark.parametrize("command, said", [("fit", "with --cache DIR embeddings are kept"), ("audit", "the same command goes on"),
+                                           ("compare", "nothing was written")])
+def test_whoever_stops_a_command_hears_how_to_go_on(command, said, tmp_path, capfd, monkeypatch):
+    def stop(args): raise KeyboardInterrupt
+    monkeypatch.setitem(cli._COMMANDS, command, stop)
+    words = dict(fit=["photos"], audit=["model", "photos"], compare=["a", "b"])[command]
+    assert cli.main([command, *words, "--out", str(tmp_path/"out")]) == 130
+    assert said in capfd.readouterr().err
+
+
 def test_groups_and_near_duplicates_in_fit(home, capfd, tmp_path):
     "Copies across a split of the folder's own are counted, and the anew split keeps them apart; a forest and groups of a table go, too."
     images = load_folder(home/"photos", progress=False)
@@ -219,9 +238,9 @@ def test_labels_come_from_folders_that_were_named(home, tmp_path):
         Image.new("L", (8, 8)).save(tmp_path/place)
     folder = tmp_path/one/"new"
     images = {path.name: path for path in folder.rglob("*.png")}
-    assert cli._folder_labels(classifier, images, [str(folder)]) == {"a.png": None, "b.png": one}
-    assert cli._folder_labels(classifier, images, [str(folder.parent)]) == {"a.png": one, "b.png": one}
-    assert cli._folder_labels(classifier, {"b.png": folder/one/"b.png"}, [str(folder/one/"b.png")]) == {"b.png": one}
+    assert cli._folder_labels(classifier.classes_, images, [str(folder)]) == {"a.png": None, "b.png": one}
+    assert cli._folder_labels(classifier.classes_, images, [str(folder.parent)]) == {"a.png": one, "b.png": one}
+    assert cli._folder_labels(classifier.classes_, {"b.png": folder/one/"b.png"}, [str(folder/one/"b.png")]) == {"b.png": one}
 
 
 def test_a_tilde_is_the_home_folder(monkeypatch, tmp_path):

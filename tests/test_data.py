@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from tifffile import TiffWriter, imwrite
 
 from embcam import Backbone, EmbeddingClassifier, load_folder
+from embcam.files import install_command
 from embcam.images import ImageError, ImageSet, list_images, open_image, open_mask
 from embcam.images.folders import image_files
 from embcam.images.pixels import _turned, bits_in_use, is_wide, pixel_hashes, shown_size, tell_again
@@ -164,7 +165,7 @@ BAD = {  # what is no image -> what the error says
     "a batch": (np.zeros((2, 24, 36, 3)), "is not (h, w)"),
     "empty file": (b"", "empty"),
     "letter": (b"Dear Sir or Madam", "no image"),
-    "HEIC": (b"\0\0\0\x18ftypheic" + bytes(40), 'pip install "embcam[heic]"' if not find_spec("pillow_heif") else "HEI"),
+    "HEIC": (b"\0\0\0\x18ftypheic" + bytes(40), install_command("heic") if not find_spec("pillow_heif") else "HEI"),
     "cut PNG, 16 bits in colour": (png16(COLOUR, 2)[:-400], ""),
     "bands of no said colour": (tiff(np.dstack([COLOUR, GREY]), photometric="minisblack", planarconfig="contig"),
                                 "its 4 bands are not said to be colours. Choose those to be seen"),
@@ -504,7 +505,7 @@ def test_telephones(tmp_path):
     put(tmp_path, "a/1.png")
     if not find_spec("pillow_heif"):
         (tmp_path/"a/2.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
-        assert '1 .heic (pip install "embcam[heic]" reads them)' in repr(load_folder(tmp_path))
+        assert f"1 .heic (read after {install_command('heic')})" in repr(load_folder(tmp_path))
         (tmp_path/"a/1.png").unlink()
         with pytest.warns(UserWarning), pytest.raises(ValueError, match="1 .heic"): load_folder(tmp_path)
     else:

@@ -25,7 +25,7 @@ from embcam.scale import embed_folder, explain_files
 from embcam.scale.embed_table import _embed_padded
 
 SMALL = dict(size=64, pooled="stages", cache=False)
-DATA, ERRORS = "embeddings.parquet", "errors.parquet"
+DATA, ERRORS = "embeddings.parquet", "errors.csv"
 
 
 @pytest.fixture(scope="session")
@@ -154,7 +154,7 @@ def test_broken_images_are_listed_and_tried_again(photos, tmp_path, backbone):
     (photos/names[1]).write_bytes(b"")
     (photos/"gone.png").symlink_to(tmp_path/"nowhere")
     ledger = embed(photos, tmp_path/"out", backbone)
-    errors = rows(tmp_path/"out", ERRORS)
+    errors = pd.read_csv(tmp_path/"out"/ERRORS)
     assert (ledger.now, list(errors.image)) == (58, sorted([names[0], names[1], "gone.png"]))
     assert errors.reason.str.len().min() > 10 and not errors.reason.str.contains(str(photos)).any()
     (photos/names[0]).write_bytes(good)

@@ -63,7 +63,7 @@ def pixel_stack(
 ) -> np.ndarray:  # (n, 128, 128, 3) uint8
     "All images in one small size."
     stack = np.empty((len(images), _SIDE, _SIDE, 3), np.uint8)
-    for i, source in enumerate(tqdm(images, desc="shrinking", disable=not progress)):
+    for i, source in enumerate(tqdm(images, desc="artefacts: reading images", disable=not progress)):
         stack[i] = Image.fromarray(open_image(source, bits=bits, least=2*_SIDE)).resize((_SIDE, _SIDE), Image.Resampling.BOX)
     return stack
 
@@ -454,7 +454,7 @@ def _embedded_without(
     "Embeddings of all images, the artefact blurred out; 128 images at a time are in memory."
     backbone = classifier.backbone.uncached()
     found = []
-    with tqdm(total=len(images), desc="blurring out", disable=not progress) as bar:
+    with tqdm(total=len(images), desc="artefacts: effect on the score", disable=not progress) as bar:
         for start in range(0, len(images), 128):
             blurred = []
             for i, source in enumerate(images[start:start + 128], start):

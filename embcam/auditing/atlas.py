@@ -77,7 +77,7 @@ def explain_all(
     cache = {} if cache is None else cache
     sizes = classifier.backbone.n_features, _GRID*_GRID, len(classifier.selected_)
     rows = []
-    for source in tqdm(images, desc="explaining", disable=not progress):
+    for source in tqdm(images, desc="explaining images", disable=not progress):
         content = Path(source).read_bytes() if isinstance(source, (str, Path)) else open_image(source).tobytes()
         name = hashlib.sha256(key + content).hexdigest()
         row = cache.get(name)

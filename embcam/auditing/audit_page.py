@@ -9,7 +9,6 @@ __all__ = ['box_drawn', 'suggested_labels']
 import json
 import shlex
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from PIL import Image, ImageDraw
 
 from .artefacts import Artefact
 from .atlas import TOP, audit_explainer, feature_patch
-from .findings import KIND, NO_ARTEFACT, Audit, artefact_headings
+from .findings import KIND, Audit, artefact_headings
 from ..drawing import overlay
 from ..drawing.pages import sections_page
 from ..explanation import Explainer
@@ -188,9 +187,9 @@ def _artefact_section(
     return dict(heading=str(artefact.label), text=text, tiles=_artefact_tiles(a, row, n))
 
 
-def _part(title: str, sections: list[dict], nothing: str) -> dict:
-    "A part of the page, or a sentence that there is nothing in it."
-    return dict(title=title, sections=sections, nothing="" if sections else nothing)
+def _part(title: str, sections: list[dict]) -> dict:
+    "A part of the page; where there is nothing in it the sentences at the top say why."
+    return dict(title=title, sections=sections, nothing="" if sections else "None found.")
 
 
 def _page(
@@ -203,23 +202,11 @@ def _page(
     artefacts = [_artefact_section(a, artefact, row) for artefact, row in zip(a.artefacts_found, a.artefacts.itertuples())]
     strategies = [_strategy_section(a, row) for row in a.strategies.to_dict("records")]
     features = [_atlas_section(a, row) for row in a.atlas.to_dict("records")]
-    parts = [_part("Artefacts", artefacts, NO_ARTEFACT),
-             _part("Label issues", _label_sections(a), " ".join([*a.judged.summary(), "No label is listed."])),
-             _part("Near duplicates: copies or very alike", plain("near duplicates"), "No near duplicates."),
-             _part("Outliers", plain("outliers"), "No outliers."),
-             _part("Clusters of explanations", strategies, "No predictions."),
-             _part("What each feature is", features, "No features.")]
+    parts = [_part("Artefacts", artefacts), _part("Label issues", _label_sections(a)),
+             _part("Near duplicates: copies or very alike", plain("near duplicates")), _part("Outliers", plain("outliers")),
+             _part("Clusters of explanations", strategies), _part("What each feature is", features)]
     words = [*a.summary(), f"To open any of these images in the explorer: {command}"]
     return sections_page(f"Audit of {len(a.images)} images", words, parts)
-
-# %% ../../nbs/7_auditing/07_audit_page.ipynb #2d09d048
-def _write_table(frame: pd.DataFrame, out: Path) -> None:
-    "audit.parquet, or audit.csv where pyarrow is missing."
-    parquet = find_spec("pyarrow") is not None
-    words = {c: str for c in frame.columns if frame[c].dtype == object}
-    with atomic_file(out/("audit.parquet" if parquet else "audit.csv")) as part:
-        if parquet: frame.astype(words).to_parquet(part)
-        else: write_csv(frame, part)
 
 # %% ../../nbs/7_auditing/07_audit_page.ipynb #d2448cec
 def suggested_labels(
@@ -239,7 +226,7 @@ def save(
     model: str | Path = "MODEL",  # For the command on the page
     folder: str | Path = "FOLDER",  # Of the images, for the command
 ) -> Path:
-    "Write audit.json, a table, suggested.csv and index.html; explained images stay. FileExistsError without `overwrite`."
+    "Write audit.json, audit.csv, suggested.csv and index.html; explained images stay. FileExistsError without `overwrite`."
     out = Path(out)
     begun = out.is_dir() and not (out/"index.html").exists()
     check_writable(out, overwrite or begun, KIND)
@@ -247,7 +234,7 @@ def save(
     record = json.dumps(self.to_dict(), ensure_ascii=False, indent=1)
     begin_folder(out, KIND)
     with atomic_file(out/"audit.json") as part: part.write_text(record, encoding="utf-8")
-    _write_table(self.table, out)
+    with atomic_file(out/"audit.csv") as part: write_csv(self.table.round(4), part)
     with atomic_file(out/"suggested.csv") as part: write_csv(suggested_labels(self), part)
     with atomic_file(out/"index.html") as part: part.write_text(page, encoding="utf-8")
     return out

@@ -508,9 +508,9 @@ def _drift_page(d: Drift) -> str:  # HTML
     "The page of a comparison of folders."
     rows = [(row.where, row.feature, f"{row.difference:+.2f}", "" if np.isnan(row.p_value) else f"{row.p_value:.3g}")
             for row in d.features.itertuples()]
-    head = ["where", "feature", f"{d.names[1]} less {d.names[0]}, in spreads", "p, of the largest of all features"]
+    head = ["where", "feature", f"{d.names[1]} less {d.names[0]}, in standard deviations", "p, of the largest of all features"]
     ranked = "what they show at the place" if d.steady else "a classifier's score; it had not seen them"
-    parts = [dict(title="Where", nothing="", sections=[dict(heading="", text=_place_words(d), tiles=_where_tiles(d))]),
+    parts = [dict(title="Where", nothing="", sections=[dict(heading="", text="", tiles=_where_tiles(d))]),
              dict(title="The ten images that differ most", nothing="",
                   sections=[dict(heading="", text=f"By {ranked}. Bright is what is of their own folder.", tiles=_image_tiles(d))]),
              dict(title="By which features", nothing="", sections=[dict(heading="", text="", tiles=[], rows=rows, head=head)])]

@@ -161,7 +161,7 @@ def _outliers_line(outliers: pd.DataFrame) -> str:
 def summary(self: Audit) -> list[str]:
     "What was found, a sentence for each part, and what could not be asked."
     classes = len(np.unique(self.explained.predicted))
-    lines = [f"{len(self.images)} images, {classes} predicted classes, {len(self.strategies)} strategies."]
+    lines = [f"{len(self.images)} images, {classes} predicted classes, {len(self.strategies)} clusters of explanations."]
     lines += [f"{artefact!r}." for artefact in self.artefacts_found] or [NO_ARTEFACT]
     labels = [*self.judged.summary(), *_label_issues_lines(self.label_issues)]
     found = [*labels, _near_duplicates_line(self.near_duplicates), _outliers_line(self.outliers)]

@@ -46,7 +46,7 @@ def _rounds(
     "Held-out margins several times, without groups and, where some group has several images, with groups."
     kinds = [None] if groups is None or len(np.unique(groups)) == len(groups) else [None, groups]
     plan = [(kind, seed + r) for kind in kinds for r in range(_REPEATS)]
-    found = [_held_out_margins(E, codes, *each) for each in tqdm(plan, "judging labels", disable=not progress)]
+    found = [_held_out_margins(E, codes, *each) for each in tqdm(plan, "label issues: rounds of cross-validation", disable=not progress)]
     return [margins for margins in found if margins is not None]
 
 # %% ../../nbs/7_auditing/02_label_issues.ipynb #e14a91a4

@@ -147,7 +147,7 @@ def _open(source, backbone: Backbone) -> np.ndarray:
 def _crops(images: Sequence, backbone: Backbone, boxes: Sequence, progress: bool) -> np.ndarray:  # (n, h, w, 3) uint8
     "The grown box of each image, all in the size of the first."
     crops = []
-    for source, box in tqdm(list(zip(images, boxes)), desc="looking at the mark", disable=not progress):
+    for source, box in tqdm(list(zip(images, boxes)), desc="where the mark is", disable=not progress):
         image = _open(source, backbone)
         crop = image[grown_box(box, image.shape)]
         crops.append(crop if not crops else _resized(crop, crops[0].shape))

@@ -43,7 +43,7 @@ def _read_small(images: Sequence, bits: int | None = None, progress: bool = Fals
     "All images in RGB, 64 x 64, read on threads."
     with ThreadPoolExecutor() as pool:
         read = pool.map(lambda source: _small(source, bits), images)
-        return np.stack(list(tqdm(read, "reading images", len(images), disable=not progress)))
+        return np.stack(list(tqdm(read, "near duplicates: reading images", len(images), disable=not progress)))
 
 # %% ../../nbs/7_auditing/01_near_duplicates.ipynb #e851601c
 _FADE = np.hanning(_SIDE + 2)[1:-1]
@@ -300,7 +300,7 @@ def _pairs_of(
     flipped = {flip: np.ascontiguousarray(grey[part]) for flip, part in _FLIPS.items()}
     looks = _looks(grey)
     found = {}
-    for flip in tqdm(_FLIPS, "comparing", disable=not progress):
+    for flip in tqdm(_FLIPS, "near duplicates: orientations", disable=not progress):
         found[flip] = _compare(looks, _looks(flipped[flip]) if flip else looks, embeddings)
     best = {flip: _best(*some, len(grey)) for flip, some in found.items()}
     rows = []

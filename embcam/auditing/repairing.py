@@ -51,7 +51,7 @@ def embed_states(
     "Embeddings of edited images."
     plain = backbone.uncached()
     found = []
-    with tqdm(total=len(images), desc="images without and with the marks", disable=not progress) as bar:
+    with tqdm(total=len(images), desc="embedding images without and with the mark", disable=not progress) as bar:
         for start in range(0, len(images), 32):
             edited = []
             for i in range(start, min(start + 32, len(images))):

@@ -135,6 +135,8 @@ def explanation_page(
     record: Mapping,  # From `Explanation.to_dict()`
     panels: Mapping[str, np.ndarray],  # {caption: image (h, w, 3) uint8}
     large: int = 2,  # How many of them, from the first, are drawn larger than the others
+    facts: Sequence[str] = (),  # What is known of the image beside the prediction, in sentences that come first
+    back: str = "",  # Link to the page of all images
 ) -> str:  # A self-contained page
     "The page of one explanation: notes, maps, prediction, ranking, trust and settings."
     kind = record["settings"].get("scores", "probability")
@@ -144,6 +146,7 @@ def explanation_page(
     why = record.get("heading") or f"why {record['label']}{versus}?"
     return _templates().get_template("explanation.html").render(
         title=f"{record['name']}: {record['prediction']}", record=record, summary=words, why=why[0].upper() + why[1:],
+        facts=facts, back=back,
         panels=[_image_tag(image, caption) for caption, image in panels.items()], large=large,
         classes=_class_rows(record["probabilities"], kind), of_class=kind in SHARES,
         ranking=ranking, ranking_head=head, more=more, trust=_trust_rows(record["trust"]), made=_made_rows(record))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['REPEATS', 'CONTROLS', 'AT_ONCE', 'LIKE_RANDOM', 'LIKE_SHUFFLED', 'FAR', 'SMALL_MARGIN', 'LOW_EVIDENCE', 'WEAK_CLASS',
            'rank_correlation', 'correlations', 'likeness', 'is_settled', 'NearestNeighborDistance', 'Trust',
-           'stability_top']
+           'brief_warnings', 'with_warnings', 'stability_top']
 
 # %% ../../nbs/5_explanation/02_reliability.ipynb #a8cefcde
 from collections.abc import Sequence
@@ -140,6 +140,31 @@ class Trust:
         if self.percentile > FAR:
             found.append(f"The image is unlike the training images: it is farther from them than {FAR:.0%} of them are from each other.")
         return found
+
+# %% ../../nbs/5_explanation/02_reliability.ipynb #3131fde6
+def brief_warnings(
+    margin: float,  # NaN where there is none
+    percentile: float,  # As of `Trust`; NaN where it is not known
+) -> list[str]:
+    "What speaks against believing a prediction, in a few words each."
+    found = []
+    if margin < 0: found.append("predicted against the scores")
+    elif margin < SMALL_MARGIN: found.append("two classes nearly tied")
+    if percentile > FAR: found.append("unlike the training images")
+    return found
+
+
+def with_warnings(
+    table,  # DataFrame: image, prediction, then what there is, margin and percentile among it
+    known: Sequence | None = None,  # Whether the model was trained on each image
+):  # The same with the column warning in the place of percentile
+    "A table of predictions with a column of warnings."
+    nothing = np.full(len(table), np.nan)
+    columns = zip(table.get("margin", nothing), table.get("percentile", nothing), [False]*len(table) if known is None else known)
+    words = ["; ".join([*brief_warnings(margin, percentile), *["training image"]*bool(seen)]) for margin, percentile, seen in columns]
+    table = table.drop(columns="percentile", errors="ignore")
+    table.insert(2, "warning", words)
+    return table
 
 # %% ../../nbs/5_explanation/02_reliability.ipynb #3177ade4
 def stability_top(

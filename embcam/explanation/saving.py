@@ -18,7 +18,7 @@ from PIL import Image
 from ..drawing import overlay
 from ..drawing.pages import explanation_page
 from .records import Explanation
-from .reliability import Trust
+from .reliability import Trust, brief_warnings
 from ..figure import PNG
 from ..files import atomic_folder
 from ..images import resize
@@ -103,12 +103,23 @@ def _caption(ex: Explanation, panel: str) -> str:
     return f"{panel}: no evidence, {why}" if why else f"{panel}: evidence {ex.evidence[panel]:.2f}"
 
 # %% ../../nbs/5_explanation/06_saving.ipynb #640fed65
+def _facts(prediction: str, true: str | None, trained_on: bool) -> list[str]:
+    "What is known of an image beside its prediction."
+    facts = []
+    if true is not None: facts.append(f"Its folder is {true}: the prediction is {'right' if true == prediction else 'wrong'}.")
+    if trained_on: facts.append("The model was trained on this image: it is surer of it than of a new one.")
+    return facts
+
+
 @patch
 def save(
     self: Explanation,
     out: str | Path,  # Folder to write into
     overwrite: bool = False,  # Replace an earlier folder of the same name
     side: int = 1024,  # Largest side of written images, pixels
+    true: str | None = None,  # The image's class, if it is known: said on the page
+    trained_on: bool = False,  # Whether the model was trained on the image: said on the page
+    back: str = "",  # Link to the page of all images
 ) -> Path:  # The explanation's folder
     "Write figure, maps, numbers and page to `out/<name>/`, whole or not at all; FileExistsError where it exists."
     path = Path(out)/folder_name(self.name)
@@ -118,7 +129,9 @@ def save(
         self.show().savefig(part/"figure.png", dpi=120, bbox_inches="tight", pil_kwargs=PNG)
         captioned = {"image": resize(self.image, panels["combined"].shape[:2])}
         captioned |= {_caption(self, panel): drawn for panel, drawn in panels.items()}
-        (part/"index.html").write_text(explanation_page(record, captioned, large=2 if self.similarity is not None else 3), encoding="utf-8")
+        large = 2 if self.similarity is not None else 3
+        page = explanation_page(record, captioned, large, _facts(str(self.prediction), true, trained_on), back)
+        (part/"index.html").write_text(page, encoding="utf-8")
         (part/"explanation.json").write_text(json.dumps(record, ensure_ascii=False, indent=1), encoding="utf-8")
     return path
 
@@ -136,7 +149,9 @@ def thumbnail(
 def index_entry(
     ex: Explanation,  # That was saved
     folder: Path,  # Where
-) -> dict:  # caption, link and image, for `embcam.drawing.pages.index_page`; name, prediction and its score
+) -> dict:  # caption, link and image, for `embcam.drawing.pages.index_page`; name, prediction, its score, and warnings of a few words
     "What an index shows of an explanation."
     shown = dict(caption=f"{ex.name}: {ex.summary}", link=f"{folder.name}/index.html", image=ex.thumbnail())
-    return shown | dict(name=ex.name, prediction=str(ex.prediction), score=float(ex.predicted.score))
+    margin = np.nan if ex.trust.margin is None else ex.trust.margin
+    warned = brief_warnings(margin, ex.trust.percentile)
+    return shown | dict(name=ex.name, prediction=str(ex.prediction), score=float(ex.predicted.score), warnings=warned)

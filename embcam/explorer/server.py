@@ -28,6 +28,7 @@ import numpy as np
 from ..auditing import Audit
 from ..auditing.findings import audit_groups
 from ..explanation import Explainer
+from ..files import install_command
 from .page import Explorer
 from ..images import ImageSet, image_names, load_folder, make_logos
 from ..images.folders import image_files
@@ -169,7 +170,7 @@ def server_command(
     ImportError where it is not installed."""
     name = "jupyterlab" if lab else "voila"
     if importlib.util.find_spec(name) is None:
-        raise ImportError(f'{"JupyterLab" if lab else "Voila"} is not installed: pip install "embcam[app]".')
+        raise ImportError(f"{'JupyterLab' if lab else 'Voila'} is not installed: {install_command('app')}")
     app = "ServerApp" if lab else "Voila"
     start = [sys.executable, "-m", name, "--no-browser", f"--{app}.port={port}", f"--{app}.ip={host}", f"--{app}.base_url={base_url}"]
     if not lab: return [*start, str(notebook), f"--theme={theme}", *_VOILA]

@@ -24,6 +24,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from ..files import install_command
+
 # %% ../../nbs/1_images/01_pixels.ipynb #e512cb59
 class ImageError(ValueError):
     "An image that cannot be read. The message names it, the reason and the way out."
@@ -364,7 +366,7 @@ def _advice(error: Exception, source: Any) -> str:
     if isinstance(error, IsADirectoryError): return "For a folder of images use load_folder."
     if isinstance(error, Image.DecompressionBombError):
         return "Scale the file down, or, if you trust it, raise both max_pixels= and PIL.Image.MAX_IMAGE_PIXELS."
-    if _is_heif(source): return 'HEIC and HEIF are read with pillow-heif: pip install "embcam[heic]".'
+    if _is_heif(source): return f"HEIC and HEIF are read with pillow-heif: {install_command('heic')}"
     if isinstance(source, (str, Path)): return "Replace the file, or leave it out (load_folder: on_error='skip')."
     return _ADVICE
 

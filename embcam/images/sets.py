@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from ..figure import figure_jpeg, new_figure
+from ..files import install_command
 from .pixels import bits_in_use, check_bits, open_image, open_mask, pixel_hashes, shown_size, source_name
 
 # %% ../../nbs/1_images/03_sets.ipynb #c2ec7b16
@@ -401,11 +402,17 @@ def _write_pixels(source: Path | np.ndarray, path: Path) -> None:
     else: Image.fromarray(source).save(path, format="PNG")
 
 # %% ../../nbs/1_images/03_sets.ipynb #11f1714e
-_HEIF_HINT = 'pip install "embcam[heic]" reads them'
-_HINTS = {"with a name that is no UTF-8": "rename them"} | dict.fromkeys([".heic", ".heif", ".hif"], _HEIF_HINT) | dict.fromkeys(
+_HEIF = "read after "  # and the command
+_HINTS = {"with a name that is no UTF-8": "rename them"} | dict.fromkeys([".heic", ".heif", ".hif"], _HEIF) | dict.fromkeys(
     [".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2", ".raw"], "raw: develop them to TIFF or PNG") | dict.fromkeys(
     [".zip", ".tar", ".gz", ".7z", ".rar"], "unpack them") | dict.fromkeys([".npy", ".npz"], "np.load, then ImageSet") | dict.fromkeys(
     [".dcm", ".czi", ".nd2", ".lif", ".svs", ".jxl", ".svg", ".pdf", ".mp4", ".avi", ".mov", ".exr", ".hdr"], "save them as PNG or TIFF")
+
+
+def _hint(kind: str) -> str:
+    "What to do about files of a kind, in brackets; nothing for most kinds."
+    if kind not in _HINTS: return ""
+    return f" ({_HINTS[kind]}{install_command('heic') if _HINTS[kind] == _HEIF else ''})"
 
 
 def passed_over_line(
@@ -413,7 +420,7 @@ def passed_over_line(
 ) -> str:  # "passed over: 16 .heic (...), 1 hidden"
     "What was passed over, by suffix, and what to do about it; the rarest kinds are added up."
     listed = sorted(kinds.items(), key=lambda item: (item[0] not in _HINTS, -item[1], item[0]))
-    texts = [f"{n} {kind}" + (f" ({_HINTS[kind]})" if kind in _HINTS else "") for kind, n in listed[:_SHOWN] if n]
+    texts = [f"{n} {kind}{_hint(kind)}" for kind, n in listed[:_SHOWN] if n]
     rest = sum(n for _, n in listed[_SHOWN:])
     return "passed over: " + ", ".join(texts + [f"{rest} of other kinds"] * bool(rest))
 

@@ -289,6 +289,27 @@ class OtherSettings(ValueError):
     "A journal was begun with other settings."
 
 
+def _changed_names(what: str, there: dict, now: dict) -> str:
+    "What has come and gone, or what has changed within."
+    come, gone = ([name for name in one if name not in other] for one, other in ((now, there), (there, now)))
+    moved = [f"{way} {', '.join(names)}" for way, names in (("with", come), ("without", gone)) if names]
+    if moved: return f"{what}: now {' and '.join(moved)}"
+    changed = [name for name in now if there[name] != now[name]]
+    if len(changed) == len(now): return f"{what}: made by another model, or with other settings"
+    return f"{what}: {', '.join(changed)} with other settings"
+
+
+def _changed(there: dict, now: dict) -> list[str]:
+    "Which settings differ, in words."
+    said = []
+    for name in [name for name in now if there.get(name) != now[name]]:
+        if name == "images": said.append("images: others, or another number of them")
+        elif name == "metrics" or name == "explainers":
+            said.append(_changed_names(dict(metrics="metrics", explainers="maps")[name], there.get(name) or {}, now[name]))
+        else: said.append(f"{name}: {there.get(name)} then, {now[name]} now")
+    return said
+
+
 def _read_journal(
     path: Path,  # The journal: settings in the first line, then a line per image
     settings: dict,  # What is asked for now
@@ -304,8 +325,7 @@ def _read_journal(
     try: first, *lines = map(json.loads, whole.split(b"\n"))
     except ValueError as error: raise ValueError(f"{path} is no comparison, or damaged ({error}): choose another folder.") from error
     settings = json.loads(header)
-    if changed := [key for key in settings if first.get(key) != settings[key]]:
-        differences = [f"{key}: there {str(first.get(key))[:60]}, now {str(settings[key])[:60]}" for key in changed]
+    if differences := _changed(first, settings):
         raise OtherSettings(f"{path} was begun with other settings ({'; '.join(differences)}). Use those again, or choose another folder.")
     os.truncate(path, len(whole) + 1)
     return {line["image"]: line for line in lines}
@@ -408,7 +428,7 @@ def _score_missing(
     "Score the images that no line is of."
     read = images.at_bits(_bits_read(explainers))
     missing = [i for i, name in enumerate(images.names) if name not in lines]
-    bar = tqdm(missing, desc="comparing", disable=not progress)
+    bar = tqdm(missing, desc="measuring maps", disable=not progress)
     for done, i in enumerate(bar, 1):
         name = images.names[i]
         start = perf_counter()

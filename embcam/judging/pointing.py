@@ -119,7 +119,7 @@ def grid_pointing(
     large = at_double_size(explainer)
     side = large.classifier.backbone.size//2
     rows = []
-    for mosaic, chosen in enumerate(tqdm(draw_mosaics(confident, n, seed), desc="mosaics", disable=not progress)):
+    for mosaic, chosen in enumerate(tqdm(draw_mosaics(confident, n, seed), desc="grid pointing: mosaics of images", disable=not progress)):
         image = make_mosaic([images.images[i] for i in chosen.values()], side, classifier.backbone.bits)
         for q, label in enumerate(chosen):
             maps = run_explainer(large, image, label).maps

@@ -147,7 +147,7 @@ def _compare_maps(
     "Compare maps under changed conditions with the true ones, always for the same class."
     images = images.at_bits(explainer.classifier.backbone.bits)
     rows = []
-    for i, sample in enumerate(tqdm(images, total=len(images), desc="checking", disable=not progress)):
+    for i, sample in enumerate(tqdm(images, total=len(images), desc="sanity checks", disable=not progress)):
         true = run_explainer(explainer, sample.image)
         h, w = sample.image.shape[:2]
         for trial in trials(i):

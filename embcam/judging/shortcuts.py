@@ -217,7 +217,7 @@ def planted_shortcut(
     classifier = next(iter(explainers.values())).classifier
     rows = []
     planned = [(mark, size) for mark in marks for size in sizes]
-    for number, (mark, size) in enumerate(tqdm(planned, desc="shortcuts", disable=not progress)):
+    for number, (mark, size) in enumerate(tqdm(planned, desc="planted shortcuts: classifiers", disable=not progress)):
         shortcut = plant_shortcut(classifier, images, mark, size, n=n, seed=seed + number)
         for name, explainer in explainers.items():
             taught = explainer.replace(classifier=shortcut.classifier)

@@ -410,7 +410,7 @@ def _same_inputs(self: Backbone, sources: list, progress: bool) -> Iterator:
     "Images as the network's inputs (3, H, W); ValueError for one of another shape."
     loaded = prefetch(lambda source: self.prepare(self._open(source))[0], sources)
     first = None
-    for x in tqdm(loaded, total=len(sources), desc="cells", disable=not progress):
+    for x in tqdm(loaded, total=len(sources), desc="embedding, place by place", disable=not progress):
         first = first or x.shape
         if x.shape != first:
             raise ValueError("Cells of images of different shapes do not meet: choose resize='squash', 'letterbox' or 'crop'.")

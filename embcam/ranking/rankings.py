@@ -17,6 +17,7 @@ from functools import partial
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from ..files import need_extra
 from .head import Head
 from .selection import Ranking, absent_features
 from .surrogate import has_limit, rank_surrogate, scores_within, slopes_surrogate, value_range
@@ -117,8 +118,7 @@ def rank_shap(
     samples: int = 50,  # Training images that stand for all, for heads that are no trees
 ) -> np.ndarray:  # Shapley value of each selected feature, (K,)
     "Shapley values: exact for trees (in the units of the trees' sum), by permutations for other heads (probabilities)."
-    try: import shap
-    except ImportError as error: raise ImportError('ranking="shap" needs the package shap: pip install "embcam[shap]".') from error
+    shap = need_extra("shap", "shap")
     x = head.values(embedding)
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from ..drawing import overlay
 from ..drawing.pages import SHARES, explanation_page, on_demand_page
@@ -21,7 +22,7 @@ from ..explanation.saving import index_entry
 from ..files import atomic_file, need_extra
 from ..images import encode_image, open_image, resize, thumbnail
 from ..network import Backbone
-from .embed_table import do_all, settings_of, unreadable_reason
+from .embed_table import do_all, plain_rows, settings_of, unreadable_reason, write_images
 from .parts import Ledger, PartWriter, as_part, check_engine, write_part, open_run, run_parts
 
 # %% ../../nbs/6_scale/03_explain_table.ipynb #3a08a90a
@@ -104,6 +105,16 @@ def _write_index(out: Path, title: str, kind: str) -> None:
         temporary.write_text(on_demand_page(title, sorted(entries(), key=lambda entry: entry[0])), encoding="utf-8")
 
 
+_SHOWN = "image", "label", "prediction", "probabilities", "trust"
+
+
+def _plain_explained(rows: pd.DataFrame) -> pd.DataFrame:
+    "What a spreadsheet shows of the rows of a part."
+    trust = pd.DataFrame(rows["trust"].tolist(), index=rows.index)
+    rows = rows.assign(**{name: trust[name].astype(float) for name in ("margin", "distance", "percentile")})
+    return plain_rows(rows).assign(likeness=trust["likeness"])
+
+
 def explain_files(
     files: Iterable,  # (name, path, label) of each, as of `list_images`
     out: str | Path,  # Folder to make, or to go on with
@@ -115,15 +126,17 @@ def explain_files(
     progress: bool = True,  # Show a progress bar
     **engine,  # engine, workers and address, as for `run_parts`
 ) -> Ledger:  # What became of each image
-    "Explain images into `out/explanations.parquet`, with `out/index.html` to look at them; goes on like `embed_folder`."
+    """Explain images into `out/explanations.parquet` and `out/images.csv`, with `out/index.html` to look at them.
+    Goes on like `embed_folder`."""
     check_engine(engine.get("engine", "local"), engine.get("workers"), engine.get("address"), part_size)
     c, asked = explainer.classifier, dict(label=label, versus=versus)
     how = {name: str(getattr(explainer, name)) for name in ("target", "ranking", "top", "method", "random_state", "samples", "limits")}
     settings = dict(rows="explanations") | settings_of(c.backbone, c.head_) | how | {name: str(value) for name, value in asked.items()}
     work = ExplainPart(open_run(out, settings, force), settings, explainer, asked)
     ledger = do_all(work, files, part_size, "explaining" if progress else None, **engine)
-    title = f"{ledger.before + ledger.now:,} images explained: {explainer.builder.name}, {explainer.method}"
+    title = f"{ledger.before + ledger.now:,} images explained"
     _write_index(Path(out), title, c.head_.score_kind)
+    write_images(work.folder, _SHOWN, _plain_explained)
     return ledger
 
 # %% ../../nbs/6_scale/03_explain_table.ipynb #428d3a2a
@@ -133,6 +146,8 @@ class PagePart:
     out: Path  # Where the folders go
     explainer: Explainer  # Explains
     asked: dict  # label and versus
+    true: dict = field(default_factory=dict)  # {name: class, where it is known}
+    known: dict = field(default_factory=dict)  # {name: whether the model was trained on it}
 
     @property
     def device(self) -> str: return self.explainer.classifier.backbone.device.type
@@ -142,7 +157,8 @@ class PagePart:
         entries = []
         for file in part.to_pylist():
             ex = self.explainer(file["path"], name=file["image"], **self.asked)
-            entry = index_entry(ex, ex.save(self.out, overwrite=True))
+            said = dict(true=self.true.get(file["image"]), trained_on=self.known.get(file["image"], False), back="../index.html")
+            entry = index_entry(ex, ex.save(self.out, overwrite=True, **said))
             entries.append(entry | dict(image=encode_image(entry["image"], "PNG")))
         return need_extra("pyarrow", "scale").Table.from_pylist(entries)
 
@@ -152,9 +168,12 @@ def explain_to_pages(
     out: Path,  # Folder to write into
     explainer: Explainer,  # Explains
     asked: dict,  # label and versus
+    true: dict | None = None,  # {name: class, or None where it is not known}, said on the pages
+    known: dict | None = None,  # {name: whether the model was trained on it}, said on the pages
     **engine,  # engine, workers and address, as for `run_parts`
 ) -> list[dict]:  # Caption, link and image (h, w, 3) of each, for `report.index_page`
     "A folder for each image, by an engine."
     parts = (as_part([(name, str(path), None, None)]) for name, path in images.items())
-    entries = [entry for answer in run_parts(PagePart(out, explainer, asked), parts, **engine) for entry in answer.to_pylist()]
+    work = PagePart(out, explainer, asked, true or {}, known or {})
+    entries = [entry for answer in run_parts(work, parts, **engine) for entry in answer.to_pylist()]
     return [entry | dict(image=open_image(entry["image"])) for entry in sorted(entries, key=lambda entry: entry["link"])]

@@ -45,7 +45,7 @@ class Ledger:
     def __str__(self):
         words = [f"{self.images:,} images: {self.before:,} done before, {self.now:,} done now"]
         if self.copies: words.append(f"{self.copies:,} have the content of others")
-        if self.errors: words.append(f"{len(self.errors):,} cannot be read, see errors.parquet")
+        if self.errors: words.append(f"{len(self.errors):,} cannot be read, see errors.csv")
         if self.elsewhere: words.append(f"{self.elsewhere:,} lie in another class folder than their row says")
         return ", ".join(words)
 
@@ -76,6 +76,23 @@ def cut_parts(
             if new := [(*file, digest) for file, digest in zip(chunk, digests) if ledger.is_new(digest, file[2])]: yield as_part(new)
 
 # %% ../../nbs/6_scale/01_parts.ipynb #48fdff2e
+_HASHES = dict(fingerprint="another network, or images that are prepared in another way", head_fingerprint="another model")
+
+
+def _changed(there: dict, now: dict) -> list[str]:
+    "Which settings differ, in words; of hashes only if nothing else does."
+    names = [name for name, value in now.items() if there.get(name) != value]
+    plain = [name for name in names if name not in _HASHES]
+    said = [f"{name.replace('_', ' ')}: {_in_words(there.get(name))} then, {_in_words(now[name])} now" for name in plain]
+    return said or [_HASHES[name] for name in names]
+
+
+def _in_words(value) -> str:
+    "A setting as it is typed."
+    if isinstance(value, list): return ", ".join(map(str, value))
+    return "none" if value is None else str(value)
+
+
 def open_run(
     out: str | Path,  # Folder to make, or to go on with
     settings: dict,  # How rows are made, JSON-able; "rows" is what they are
@@ -88,8 +105,7 @@ def open_run(
     if force or not out.exists():
         with atomic_folder(out, force, kind) as new: (new/"run.json").write_text(json.dumps(settings, indent=1), encoding="utf-8")
     there = json.loads((out/"run.json").read_text(encoding="utf-8"))
-    if other := [f"{name}={there.get(name)!r}, now {value!r}" for name,
-                 value in json.loads(json.dumps(settings)).items() if there.get(name) != value]:
+    if other := _changed(there, json.loads(json.dumps(settings))):
         raise ValueError(f"{out} was made with other settings ({'; '.join(other)}): choose another folder, or start anew with "
                          f"force=True (--force).")
     folder = out/f"{settings['rows']}.parquet"
