@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from . import __version__
 
 if TYPE_CHECKING:  # these import torch, for which `embcam --help` does not wait
+    from embcam.auditing import Audit
     from embcam.explanation import Explainer
     from embcam.images import ImageSet
     from embcam.images.folders import Targets
@@ -86,10 +87,11 @@ _GROUPS = _flag("--groups", _path, "what belongs together and is never on both s
                 "'(?P<group>part[0-9]+)', a number of folders below the class folder, a CSV with the columns image and group, or 'twins': "
                 "near duplicates")
 _NETWORK = [
-    _flag("--backbone", _word, "efficientnet_lite0, torchvision's name of a network, or timm/NAME", default="efficientnet_lite0"),
-    _flag("--pooled", _word, "what makes the embedding: 'stages', 'last', or names of layers with commas", default="stages"),
+    _flag("--backbone", _word, "network: efficientnet_lite0, a name of torchvision's, or timm/NAME", default="efficientnet_lite0"),
+    _flag("--pooled", _word, "what makes the embedding: 'stages' (four depths of the network), 'last', or names of layers with commas",
+          default="stages"),
     _flag("--size", _whole(8, 8192), "side of the network's input, pixels (default: as the weights ask)"),
-    _flag("--resize", _word, "how images meet the network: squash, letterbox, crop or native", default="squash"),
+    _flag("--resize", _word, "how an image becomes the network's square: squash, letterbox, crop, or native: not at all", default="squash"),
     _flag("--bits", _whole(8, 16), "bits in use of images wider than a byte, such as 12 (default: found over all images)"),
     _flag("--precision", _word, "of embeddings: float32, bfloat16, or auto: bfloat16 where the processor has it, 1.5 times as fast",
           default="float32"),
@@ -111,9 +113,10 @@ _FIT = [
           metavar="CSV"),
     _flag("--good", _word, "the class folder of good images: only these are learned from, what is unlike them is found", metavar="CLASS"),
     _flag("--out", _path, "folder to make", required=True, metavar="MODEL"),
-    _flag("--head", _word, "ridge, logistic, lda, svm, forest, auto: the best of them, or linear: without the forest; "
+    _flag("--head", _word, "kind of classifier: ridge, logistic, lda, svm, forest, auto: the best of them, or linear: without the forest; "
                            "for numbers ridge, svm or auto", default="auto"),
     _flag("--n-features", _feature_number, "'sqrt', 'all', a count or a share (default: as the head is made for)"),
+    _flag("--details", bool, "also print how heads compare, and how the network is set up"),
     _GROUPS,
     _flag("--cache", _path, "keep embeddings here, so that a second fit is instant", metavar="DIR"),
     *_NETWORK]
@@ -135,8 +138,8 @@ _EXPLAIN = [
     _flag("--coco", _path, "also write the boxes of the maps as COCO annotations (JSON)", metavar="FILE"),
     _flag("--only-wrong", bool, "only images whose prediction differs from their class folder"),
     _flag("--paper", bool, "the paper's setting: LIME, TZZ, top 13, Grad-CAM of a cosine"),
-    _flag("--no-pages", bool, "for many images: a table in Parquet and one index; "
-                              "goes on where it was interrupted, broken images in errors.parquet"),
+    _flag("--no-pages", bool, "for many images: tables (images.csv, and Parquet) and one index; "
+                              "goes on where it was interrupted, broken images in errors.csv"),
     *_ENGINE]
 
 # %% ../nbs/cli.ipynb #8b6b273f
@@ -204,8 +207,8 @@ _EXPLORE = [
     _flag("--no-browser", bool, "only print the address")]
 
 # %% ../nbs/cli.ipynb #2479a9c0
-class _Help(argparse.ArgumentDefaultsHelpFormatter):
-    "Shows a default where there is one that says something."
+class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    "Shows a default where there is one that says something, and examples as they are typed."
     def _get_help_string(self, action: argparse.Action) -> str:
         none = action.default is None or action.default is False or action.default is argparse.SUPPRESS  # 0 is a default
         if none or "(default" in action.help: return action.help
@@ -219,28 +222,39 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"embcam: {said}. See {self.prog} --help.\n")
 
 
-_TABLES = dict(
-    demo=("The whole pipeline on drawn logos, without network.", [*_DEMO, _FORCE]),
-    fit=("Train a classifier on FOLDER/<class>/* and score it on a held-out quarter.", [*_FIT, _FORCE]),
-    explain=("Explain images: one page each, and an index.", [*_EXPLAIN, _FORCE]),
-    evaluate=("Measure the maps of embcam, of the paper and of baselines; goes on where it was interrupted.", [*_EVALUATE, _FORCE]),
-    audit=("Audit a data set: features, strategies, artefacts, label issues, near duplicates; goes on where it was interrupted.",
-           [*_AUDIT, _FORCE]),
-    compare=("Compare two folders: whether anything changed, where, and by what.", [*_COMPARE, _FORCE]),
-    repair=("Fit a model again so that it ignores what an audit found, on other labels or fewer images; with a proof.", [*_REPAIR, _FORCE]),
-    predict=("Predict every image of a folder.", [*_PREDICT, _FORCE]),
-    embed=("Embed FOLDER into Parquet, of any size; goes on where it was interrupted.", [*_EMBED, _FORCE]),
-    export=("Write a model with its explanations as one ONNX file or one page, which run without Python.", [*_EXPORT, _FORCE]),
-    explore=("Open the explorer in the browser, with a token.", _EXPLORE))
+_TABLES = dict(  # in the order of use: {command: (what it does, an example, flags)}
+    demo=("The whole pipeline on drawn logos, without network.", "", [*_DEMO, _FORCE]),
+    fit=("Train a classifier on FOLDER/<class>/* and score it on a held-out quarter.", "photos --out model", [*_FIT, _FORCE]),
+    explain=("Explain images: one page each, and an index.", "model photos/scratched --out why", [*_EXPLAIN, _FORCE]),
+    predict=("Predict every image of a folder.", "model new-photos --out predictions.csv", [*_PREDICT, _FORCE]),
+    explore=("Open the explorer in the browser, with a token.", "model photos", _EXPLORE),
+    evaluate=("Measure the maps of embcam, of the paper and of baselines; goes on where it was interrupted.",
+              "model photos --out measured", [*_EVALUATE, _FORCE]),
+    audit=("Audit a data set: artefacts, label issues, near duplicates, outliers; goes on where it was interrupted.",
+           "model photos --out audited", [*_AUDIT, _FORCE]),
+    repair=("Fit a model again so that it ignores what an audit found, on other labels or fewer images; with a proof.",
+            "model photos --audit audited --out model2", [*_REPAIR, _FORCE]),
+    export=("Write a model with its explanations as one ONNX file or one page, which run without Python.",
+            "model --out page.html", [*_EXPORT, _FORCE]),
+    compare=("Compare two folders: whether anything changed, where, and by what.", "yesterday today --out drift", [*_COMPARE, _FORCE]),
+    embed=("Embed FOLDER, of any size, into tables; goes on where it was interrupted.", "archive --out table", [*_EMBED, _FORCE]))
+
+
+def _examples() -> str:
+    "The commands in the order of use, an example each."
+    lines = [f"  embcam {name} {example}".rstrip() for name, (_, example, _) in _TABLES.items()]
+    return "\n".join(["in the order of use:", *lines, "", "embcam COMMAND --help says what a command can do."])
 
 
 def parser() -> argparse.ArgumentParser:
     "The command line: a subcommand for each row of _TABLES."
-    top = _Parser(prog="embcam", description="Why did my classifier say that, and where in the image?")
+    top = _Parser(prog="embcam", description="Why did my classifier say that, and where in the image?", epilog=_examples(),
+                  formatter_class=argparse.RawDescriptionHelpFormatter)
     top.add_argument("--version", action="version", version=f"embcam {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND", dest="command")
-    for name, (summary, flags) in _TABLES.items():
-        sub = commands.add_parser(name, help=summary, description=summary, formatter_class=_Help)
+    for name, (summary, example, flags) in _TABLES.items():
+        shown = f"example: embcam {name} {example}"
+        sub = commands.add_parser(name, help=summary, description=summary, epilog=shown, formatter_class=_Help)
         for flag, options in flags: sub.add_argument(flag, **options)
     return top
 
@@ -251,6 +265,26 @@ _COMMANDS = {}  # {name: function of the arguments}, filled below
 def _command(function: Callable) -> Callable:
     _COMMANDS[function.__name__] = function
     return function
+
+
+_GO_ON = "embed", "evaluate", "audit"  # commands that keep what is done
+
+
+def _say_stopped(args: argparse.Namespace) -> None:
+    "Print what is kept of a command that was stopped, and how to go on; the explorer is only closed."
+    if args.command != "explore": print(_stopped(args), file=sys.stderr)
+
+
+def _stopped(args: argparse.Namespace) -> str:
+    journal = Path(getattr(args, "out", ""), "comparison.jsonl")
+    if args.command == "evaluate" and journal.is_file():
+        done = len(journal.read_bytes().splitlines()) - 1
+        return f"stopped: {_counted(done, 'image')} done and kept in {args.out}; the same command goes on with the rest"
+    if args.command in _GO_ON or getattr(args, "no_pages", False):
+        return f"stopped: what is done is kept in {args.out}; the same command goes on with the rest"
+    if args.command != "fit": return "stopped: nothing was written; the same command begins anew"
+    if args.cache: return f"stopped: no model was written; embeddings are kept in {args.cache}, and the same command goes on with them"
+    return "stopped: nothing was written; with --cache DIR embeddings are kept, and a command that is stopped goes on with them"
 
 
 def _note(message: Warning, *rest, **more) -> None: print(f"note: {message}", file=sys.stderr)
@@ -271,11 +305,41 @@ def main(
         try:
             _COMMANDS[args.command](args)
             return 0
-        except KeyboardInterrupt: return 130
+        except KeyboardInterrupt:
+            _say_stopped(args)
+            return 130
+        except SystemExit as stop:
+            if stop.code == 143: _say_stopped(args)
+            raise
         except (ValueError, OSError, ImportError, RuntimeError) as error:
             if type(error) is RuntimeError: raise  # a defect of embcam; errors of weights are RuntimeErrors of their own class
             print(f"embcam: {error}", file=sys.stderr)
             return 2
+
+# %% ../nbs/cli.ipynb #ee3fb925
+def _unused(name: str) -> str:
+    "The name, or with a number where there is such a file or folder."
+    stem, suffix = os.path.splitext(name)
+    return next(n for n in chain([name], (f"{stem}-{i}{suffix}" for i in count(2))) if not os.path.lexists(n))
+
+
+def _typed(*words) -> str:
+    "Words as they are typed, in quotes where they need some."
+    import shlex
+    import subprocess
+    quoted = subprocess.list2cmdline if os.name == "nt" else shlex.join
+    return quoted(list(map(str, words)))
+
+
+def _end(made: str, *words) -> None:
+    "Print what was made, and the command to type next."
+    print(f"made: {made}")
+    if words: print(f"next: {_typed('embcam', *words)}")
+
+
+def _counted(number: int, name: str) -> str:
+    "1 image, 2 images."
+    return f"{number:,} {name}" if number == 1 else f"{number:,} {name}s"
 
 # %% ../nbs/cli.ipynb #b6f6b57d
 def _find_images(
@@ -312,7 +376,7 @@ def _readable_images(
     from embcam.images import ImageError, open_image
     from embcam.progress import tqdm
     good = {}
-    for name, path in tqdm(images.items(), desc="checking", leave=False):
+    for name, path in tqdm(images.items(), desc="checking that images can be read", leave=False):
         try: open_image(path, bits=bits)
         except ImageError as error:
             if not skip: raise ImageError(f"{error} Or pass --skip-broken.") from None
@@ -322,7 +386,7 @@ def _readable_images(
     return good
 
 # %% ../nbs/cli.ipynb #2c435e4b
-def _load_images(folder: str, skip: bool, bits: int | None = None, groups: str | None = None) -> "ImageSet":
+def _load_images(folder: str, skip: bool, bits: int | None = None, groups: str | None = None, otherwise: str = "") -> "ImageSet":
     "An ImageSet of a folder of classes, in groups if they are named; broken files are an error, or listed."
     from embcam.images import ImageError, load_folder
     from embcam.images.sets import passed_over_line
@@ -330,6 +394,8 @@ def _load_images(folder: str, skip: bool, bits: int | None = None, groups: str |
     except ImageError as error:
         if skip: raise
         raise ImageError(f"{error} Or pass --skip-broken.") from None
+    except ValueError as error:  # no class folders
+        raise ValueError(f"{error} {otherwise}".rstrip()) from None
     for path, reason in images.skipped: print(f"skipped: {path}: {reason}")
     if images.ignored: print(passed_over_line(images.passed_over))
     return images
@@ -392,18 +458,21 @@ def _choose_classifier(
     head: str,  # A key of HEADS; "linear": all but the forest; "auto": all
     n_features: int | float | str | None,  # As for EmbeddingClassifier; None: as the head is made for
     seed: int,  # Of everything random
+    details: bool = False,  # Print how the heads compare
 ) -> "EmbeddingClassifier":
-    "A fitted, calibrated classifier with the head of this name; of several, the choice of a cross-validation, whose table is printed."
+    "A fitted, calibrated classifier with the head of this name; of several, the choice of a cross-validation."
     from embcam.model import HEADS, EmbeddingClassifier
     heads = dict(auto=tuple(HEADS), linear=tuple(name for name in HEADS if name != "forest")).get(head, (head,))
     classifier = EmbeddingClassifier.choose(backbone, train, heads=heads, n_features=n_features, random_state=seed)
     choice = classifier.choice_
     if choice.note: print(choice.note)
     if not len(choice.table): return classifier
-    seconds = choice.table["seconds"].sum()
-    print(f"cross-validation on the training part, {seconds:.0f} s:")
-    print(choice.table.drop(columns="seconds").to_string(float_format="{:.3f}".format))
-    if len(choice.table) > 1: print(f"head: {choice.name}, the first whose log loss and AUC are within one standard error of the best")
+    if details:
+        print(f"cross-validation on the training part, {choice.table['seconds'].sum():.0f} s:")
+        print(choice.table.drop(columns="seconds").to_string(float_format="{:.3f}".format))
+        if len(choice.table) > 1: print(f"{choice.name} is the first whose log loss and AUC are within one standard error of the best")
+    if len(choice.table) > 1:
+        print(f"kind of classifier: {choice.name}, the best of {', '.join(choice.table.index)} by cross-validation on the training part")
     if choice.name == "forest": print("A forest's scores are the votes of its trees, not calibrated.")
     return classifier
 
@@ -413,14 +482,15 @@ def _print_score(
     images: "ImageSet",  # All
     train: "ImageSet",  # Training part
     test: "ImageSet",  # Held-out part
+    details: bool = False,  # Print how the network is set up
 ) -> float | None:
     "Print classes, network, sizes, confusion table and score card of the held-out part; the AUC, None where a class is missing."
     import numpy as np
 
     from embcam.model.scoring import score_card
     print("classes: " + ", ".join(f"{c} {(images.labels == c).sum()}" for c in images.classes[:20]))
-    print(classifier.backbone)
-    print(f"N = {len(train)} training images, K = {len(classifier.selected_)} selected features, {len(test)} held out")
+    print(f"{len(images)} images: {len(train)} trained on, {len(test)} held out to test the model")
+    _print_network(classifier, details)
     known = np.isin(test.labels, classifier.classes_)
     if not known.all(): print(f"{(~known).sum()} of them are of classes that no training image has: left out")
     test = test[np.flatnonzero(known)]
@@ -430,6 +500,13 @@ def _print_score(
     print(card)
     _print_outlook(classifier, train)
     return card.auc
+
+
+def _print_network(model: "EmbeddingModel", details: bool) -> None:
+    "Print what embeds, in words; with all details if they are asked for."
+    backbone, kept = model.backbone, model.selected_
+    if details: print(backbone, f"{len(kept)} of {backbone.n_features} features are used", sep="\n")
+    else: print(f"network: {backbone.arch}, weights {backbone.weights}, images of {backbone.size} x {backbone.size} pixels")
 
 
 def _print_outlook(classifier: "EmbeddingClassifier", train: "ImageSet") -> None:
@@ -444,20 +521,12 @@ def _print_outlook(classifier: "EmbeddingClassifier", train: "ImageSet") -> None
 
 
 def _print_next(model: Path, classifier: "EmbeddingClassifier", test: "ImageSet") -> None:
-    "Print the command that explains held-out images: the three surest wrong predictions, or right ones where there are fewer."
+    "Print what was made, and the command that explains held-out images: the surest wrong predictions, or right ones."
     import numpy as np
     found = classifier.predictions(test)
     surest = np.lexsort(([-one.score for one in found], [one.label == true for one, true in zip(found, test.labels.tolist())]))[:3]
-    some = [str(test.images[i]) for i in surest]
-    _print_command("explain", model, *some, "--out", "why")
-
-
-def _print_command(*words) -> None:
-    "Print what to type next."
-    import shlex
-    import subprocess
-    quoted = subprocess.list2cmdline if os.name == "nt" else shlex.join
-    print(f"next: {quoted(['embcam', *map(str, words)])}")
+    some = [test.images[i] for i in surest]
+    _end(f"{model}, a model of {len(classifier.classes_)} classes", "explain", model, *some, "--out", _unused("why"))
 
 # %% ../nbs/cli.ipynb #d3dfa66c
 _MOST = 5000  # images among which near duplicates are looked for unasked
@@ -560,11 +629,10 @@ def fit(args: argparse.Namespace) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it says the same
         train, test = images.split(test_size=.25, seed=args.seed)
-    classifier = _choose_classifier(backbone, train, args.head, args.n_features, args.seed)
+    classifier = _choose_classifier(backbone, train, args.head, args.n_features, args.seed, args.details)
     model = classifier.save(args.out, overwrite=args.force)  # before anything that may fail, such as a console
-    _print_score(classifier, images, train, test)
+    _print_score(classifier, images, train, test, args.details)
     if args.groups is None: _print_twins(classifier, images, train, test)
-    print(f"model: {model}")
     _print_next(model, classifier, test)
 
 # %% ../nbs/cli.ipynb #1d2a8d80
@@ -606,13 +674,12 @@ def _fit_good(args: argparse.Namespace) -> None:
     train, test = (good[part] for part in _parts_of(len(good), good.groups, args.seed))
     model = EmbeddingModel(_backbone_from_args(args, args.cache or True), "unlike", random_state=args.seed).fit(train)
     path = model.save(args.out, overwrite=args.force)
-    print(model.backbone)
+    _print_network(model, args.details)
     print(f"good: {len(train)} images of {args.good} learned from, {len(test)} held out")
     bad = np.repeat([False, True], [len(test), len(others)])
     print(*_unusual_lines(model, [*test.images, *others.images], bad), sep="\n")
-    print(f"model: {path}")
     some = others if len(others) else test
-    _print_command("explain", path, *some.images[:3], "--out", "why")
+    _end(f"{path}, a model that knows good images", "explain", path, *some.images[:3], "--out", _unused("why"))
 
 # %% ../nbs/cli.ipynb #5d337d92
 def _parts_of(n: int, groups: list | None, seed: int) -> tuple:
@@ -627,20 +694,22 @@ def _parts_of(n: int, groups: list | None, seed: int) -> tuple:
 
 
 def _choose_numbers(args: argparse.Namespace, E, numbers, groups):
-    "The regression that suits; what was tried is printed."
+    "The regression that suits; what was tried is printed if it is asked for."
     from embcam.model.head_choice import choose_regression
     if args.head not in ("auto", "ridge", "svm"): raise ValueError(f"--head {args.head}: for numbers choose auto, ridge or svm.")
     estimator, table = choose_regression(E, numbers, ("ridge", "svm") if args.head == "auto" else (args.head,), groups, args.seed)
-    print("cross-validation on the training part:")
-    print(table.to_string(float_format="{:.3f}".format))
+    if args.details: print("cross-validation on the training part:", table.to_string(float_format="{:.3f}".format), sep="\n")
     return estimator
+
+
+_OF_NUMBERS = {"MAE": "mean error", "Spearman": "rank correlation", "R2": "R2"}
 
 
 def _number_lines(told) -> list[str]:
     "What a table of `number_scores` says."
     lines = []
     for name, row in told.iterrows():
-        scores = [f"{of} {row[of]:.3g} ({row[f'{of} low']:.3g} to {row[f'{of} high']:.3g})" for of in ("MAE", "Spearman", "R2")]
+        scores = [f"{words} {row[of]:.3g} ({row[f'{of} low']:.3g} to {row[f'{of} high']:.3g})" for of, words in _OF_NUMBERS.items()]
         lines.append(f"{name}: {', '.join(scores)}; 95 % intervals in brackets")
         if not row["R2 low"] > 0: lines.append(f"This model is weak: of {name} it may know no more than the mean.")
     return lines
@@ -681,10 +750,12 @@ def _fit_numbers(args: argparse.Namespace, targets: "Targets") -> None:
     predicted = np.reshape(model.predict(E[test]), (len(test), -1))
     told = number_scores(held_out.values, predicted, targets.columns, args.seed)
     _write_held_out(folder, held_out, predicted, told)
-    print(backbone, f"N = {len(train)} training images, K = {len(model.selected_)} features, {len(test)} held out", sep="\n")
-    print(*_number_lines(told), f"model: {folder}, with held_out.csv and predicted.png", sep="\n")
+    print(f"{len(targets.images)} images: {len(train)} trained on, {len(test)} held out to test the model")
+    _print_network(model, args.details)
+    print(*_number_lines(told), sep="\n")
     largest = test[np.argsort(-predicted[:, 0])[:3]]
-    _print_command("explain", folder, *[targets.images[i] for i in largest], "--out", "why")
+    what = f"{folder}, a model that predicts {', '.join(targets.columns)}, with held_out.csv and predicted.png"
+    _end(what, "explain", folder, *[targets.images[i] for i in largest], "--out", _unused("why"))
 
 # %% ../nbs/cli.ipynb #8ec03721
 def _load_model(args: argparse.Namespace) -> "EmbeddingModel":
@@ -747,10 +818,10 @@ def _question(args: argparse.Namespace, classifier: "EmbeddingModel") -> dict:
     return dict(label=_parse_class(label, classifier), versus=_parse_class(versus, classifier))
 
 # %% ../nbs/cli.ipynb #982ec1df
-def _folder_labels(classifier: "EmbeddingClassifier", images: dict, named: Sequence[str]) -> dict:
+def _folder_labels(classes: Sequence, images: dict, named: Sequence[str]) -> dict:
     "For each image the nearest folder that is named as a class, or None: up to the folder that the user named, or a named file's own."
     from embcam.images.folders import composed
-    names = {composed(str(c)): str(c) for c in _classes_of(classifier)}
+    names = {composed(str(c)): str(c) for c in classes}
     tops = {top if top.is_dir() else top.parent for top in (Path(os.path.abspath(path)) for path in named)}
 
     def label(path):
@@ -764,7 +835,7 @@ def _folder_labels(classifier: "EmbeddingClassifier", images: dict, named: Seque
 def _wrong_images(classifier: "EmbeddingClassifier", images: dict, named: Sequence[str]) -> dict:
     "Those whose prediction differs from the class folder that they lie in."
     _need_classes(classifier, "--only-wrong")
-    labels = _folder_labels(classifier, images, named)
+    labels = _folder_labels(_classes_of(classifier), images, named)
     known = {name: path for name, path in images.items() if labels[name] is not None}
     if not known:
         classes = ", ".join(map(str, classifier.classes_.tolist()))
@@ -793,6 +864,8 @@ def _save_explanations(
     out: Path,  # Folder to write into
     explainer: "Explainer",  # Explains
     images: dict,  # {name: image}, names of `_own_folders`
+    true: dict,  # {name: class folder or None}
+    known: dict,  # {name: whether the model was trained on it}
     places: dict | None = None,  # Filled: {image: (name, class, boxes, (h, w))}
     **question,  # label and versus
 ) -> list:  # Entries of the index page
@@ -800,10 +873,10 @@ def _save_explanations(
     from embcam.explanation.saving import index_entry
     from embcam.progress import tqdm
     entries = []
-    for name, source in tqdm(images.items(), desc="explaining"):
+    for name, source in tqdm(images.items(), desc="explaining images"):
         ex = explainer(source, name=name, **question)
         if places is not None: places[source] = ex.name, ex.label, ex.boxes(), ex.image.shape[:2]
-        entries.append(index_entry(ex, ex.save(out)))
+        entries.append(index_entry(ex, ex.save(out, true=true[name], trained_on=known[name], back="../index.html")))
     return entries
 
 # %% ../nbs/cli.ipynb #18ecec26
@@ -813,19 +886,37 @@ def _engine(args: argparse.Namespace) -> dict:
     return {name: value for name, value in chosen.items() if value not in (None, "local")}
 
 
-def _finish(ledger: "Ledger", out: str) -> None:
-    "Say what became of the images; exit code 3 if some could not be read."
-    print(ledger, out, sep="\n")
+def _finish(ledger: "Ledger", made: str, *words) -> None:
+    "Say what became of the images, what was made, and what to type next; exit code 3 if some could not be read."
+    print(ledger)
+    _end(made, *words)
     if ledger.errors: sys.exit(3)
+
+
+def _class_root(path: Path, label: str) -> Path:
+    "The folder of class folders that an image of a class lies in."
+    from embcam.images.folders import composed
+    above = [*Path(path).parents, *Path(os.path.abspath(path)).parents]
+    own = next(folder for folder in above if composed(folder.name) == composed(label))
+    return own.parent.parent if own.parent.name == "images" else own.parent
+
+
+def _after_explaining(args: argparse.Namespace, images: dict, labels: dict) -> tuple:
+    "What to type next: an audit of the class folders, or predictions where there are none."
+    path, label = next(((path, labels[name]) for name, path in images.items() if labels[name] is not None), (None, None))
+    if label is not None: return "audit", args.model, _class_root(path, label), "--out", _unused("audited")
+    first = Path(args.images[0])
+    return "predict", args.model, first if first.is_dir() else first.parent, "--out", _unused("predictions.csv")
 
 
 def _explain_to_table(args: argparse.Namespace, explainer: "Explainer", images: dict, question: dict) -> None:
     "A table of explanations, and an index that shows any of them."
     from embcam.scale import explain_files
-    labels = _folder_labels(explainer.classifier, images, args.images)
+    labels = _folder_labels(_classes_of(explainer.classifier), images, args.images)
     files = ((name, str(path), labels[name]) for name, path in images.items())
     ledger = explain_files(files, args.out, explainer, **question, force=args.force, **_engine(args))
-    _finish(ledger, f"open {args.out}/index.html")
+    made = f"{args.out}, with images.csv and explanations.parquet: open {args.out}/index.html"
+    _finish(ledger, made, *_after_explaining(args, images, labels))
 
 
 def _write_coco(file: str, places: dict, classes: list) -> None:
@@ -859,7 +950,8 @@ def _marked(
     for entry in entries:
         label = labels[entry["name"]]
         wrong = label is not None and label != entry["prediction"]
-        marks = [f"wrong: its folder is {label}"]*wrong + ["training image"]*known[entry["name"]]
+        marks = [f"wrong: its folder is {label}"]*wrong + ["training image"]*known[entry["name"]] + entry.get("warnings", [])
+        if "caption" in entry and label is not None and not wrong: entry = entry | dict(caption=f"{entry['caption']}, as its folder says")
         marked.append((not wrong, -entry["score"] if wrong else entry["score"], entry | dict(marks=marks)))
     wrong, seen = sum(not right for right, *_ in marked), sum(known.values())
     named = sum(label is not None for label in labels.values())
@@ -874,18 +966,27 @@ def _explain_to_pages(args: argparse.Namespace, explainer: "Explainer", images: 
     from embcam.files import atomic_folder
     engine, places = _engine(args), {}
     images = dict(zip(_own_folders(images), images.values()))
+    labels = _folder_labels(_classes_of(explainer.classifier), images, args.images)
+    known = dict(zip(images, explainer.classifier.knows(list(images.values())).tolist()))
     with atomic_folder(args.out, args.force, "explanations") as out:
         if engine:
             from embcam.scale import explain_to_pages
-            entries = explain_to_pages(images, out, explainer, question, **engine)
-        else: entries = _save_explanations(out, explainer, images, places, **question)
-        known = dict(zip(images, explainer.classifier.knows(list(images.values())).tolist()))
-        entries, said = _marked(entries, _folder_labels(explainer.classifier, images, args.images), known)
+            entries = explain_to_pages(images, out, explainer, question, labels, known, **engine)
+        else: entries = _save_explanations(out, explainer, images, labels, known, places, **question)
+        entries, said = _marked(entries, labels, known)
         if said: print(said)
-        page = index_page(f"{len(entries)} images explained: {explainer.builder.name}, {explainer.method}", entries, f"<p>{said}</p>")
+        page = index_page(f"{_counted(len(entries), 'image')} explained", entries, _above_index(said, args.model, explainer))
         (out/"index.html").write_text(page, encoding="utf-8")
     if args.coco: _write_coco(args.coco, places, explainer.classifier.head_.classes)
-    print(f"open {args.out}/index.html")
+    _end(f"{args.out}, a page for each image: open {args.out}/index.html", *_after_explaining(args, images, labels))
+
+
+def _above_index(said: str, model: str, explainer: "Explainer") -> str:
+    "What stands above the thumbnails, HTML."
+    import html
+    seen = "Each image lies under its map: what is bright speaks for the answer below it. A click opens the whole explanation."
+    made = f"Model: {model}. Target: {explainer.builder.name}. Maps: {explainer.method}."
+    return f"<p>{html.escape(said)}</p>"*bool(said) + f"<p>{seen}</p><p class='quiet'>{html.escape(made)}</p>"
 
 # %% ../nbs/cli.ipynb #64c388e4
 def _refuse(args: argparse.Namespace, flags: Sequence[str], beside: str) -> None:
@@ -908,10 +1009,12 @@ def _explain_alike(args: argparse.Namespace, explainer: "Explainer", images: dic
         print(f"{own}: nearest training images (distance in standard deviations): {near}")
     with atomic_folder(args.out, args.force, "explanations") as out:
         for own, source in zip(_own_folders(images), images.values()):
-            for ex in explainer.alike(source, path, [own, f"{name}, like {own}"]): entries.append(index_entry(ex, ex.save(out)))
+            for ex in explainer.alike(source, path, [own, f"{name}, like {own}"]):
+                entries.append(index_entry(ex, ex.save(out, back="../index.html")))
         page = index_page(f"What makes images like {name}", entries)
         (out/"index.html").write_text(page, encoding="utf-8")
-    print(f"open {args.out}/index.html")
+    labels = _folder_labels(_classes_of(explainer.classifier), images, args.images)
+    _end(f"{args.out}, two pages for each image: open {args.out}/index.html", *_after_explaining(args, images, labels))
 
 
 def _stored_entries(
@@ -922,8 +1025,8 @@ def _stored_entries(
     "Compute the maps of images in advance."
     from embcam.explanation.stored import stored_maps
     from embcam.progress import tqdm
-    labels = _folder_labels(explainer.classifier, images, named)
-    todo = tqdm(images.items(), desc="explaining")
+    labels = _folder_labels(_classes_of(explainer.classifier), images, named)
+    todo = tqdm(images.items(), desc="explaining images")
     entries = [stored_maps(explainer, source, name, labels[name]) for name, source in todo]
     known = dict(zip(images, explainer.classifier.knows(list(images.values())).tolist()))
     return _marked(entries, labels, known)
@@ -937,7 +1040,9 @@ def _explain_to_static(args: argparse.Namespace, explainer: "Explainer", images:
     if said: print(said)
     page = explained_page(explainer, entries, about=[said]*bool(said))
     with atomic_file(args.out) as part: part.write_text(page, encoding="utf-8")
-    print(f"open {args.out}: {len(page)/1e6:.1f} MB, all in one file")
+    labels = _folder_labels(_classes_of(explainer.classifier), images, args.images)
+    made = f"{args.out}, {_counted(len(entries), 'image')}, {len(page)/1e6:.1f} MB, all in one file: open it in a browser"
+    _end(made, *_after_explaining(args, images, labels))
 
 # %% ../nbs/cli.ipynb #8f3d1987
 def _check_coco(args: argparse.Namespace) -> None:
@@ -982,14 +1087,12 @@ def explain(args: argparse.Namespace) -> None:
 _HEAD = "image,prediction"  # how a table of predictions begins: other programs read these columns
 
 
-def _class_table(classifier: "EmbeddingModel", names: list, E):
+def _class_table(names: list, predictions: list, classes: Sequence):
     "A row for each image: the prediction, its score and margin, and the scores of all classes."
     import pandas as pd
-    predictions = classifier.predictions(E)
     columns = {name: [getattr(p, field) for p in predictions]
                for name, field in (("prediction", "label"), ("score", "score"), ("margin", "margin"))}
-    scores = {f"p({c})": [p.scores[c] for p in predictions] for c in classifier.classes_.tolist()}
-    return pd.DataFrame(dict(image=names) | columns | scores)
+    return pd.DataFrame(dict(image=names) | columns | {f"p({c})": [p.scores[c] for p in predictions] for c in classes})
 
 
 def _unusual_table(model: "EmbeddingModel", names: list, answers):
@@ -1002,21 +1105,27 @@ def _unusual_table(model: "EmbeddingModel", names: list, answers):
 
 
 def _answer_table(model: "EmbeddingModel", images: dict):
-    "A row for each image: what is predicted, and the answer to each question."
+    "A row for each image: what is predicted, the answer to each question, and how far the image is from the training images."
     import numpy as np
     import pandas as pd
+
+    from embcam.explanation.reliability import NearestNeighborDistance, with_warnings
     head, names, sources = model.head_, list(images), list(images.values())
-    if hasattr(model, "bank_"): return _unusual_table(model, names, -model.score_samples(sources))
+    known = model.knows(sources)
+    if hasattr(model, "bank_"): return with_warnings(_unusual_table(model, names, -model.score_samples(sources)), known)
     E = model.embed(sources)
-    if head.task == "classes": return _class_table(model, names, E)
     answers = model.scores(E)
-    if head.task == "unlike": return _unusual_table(model, names, answers[:, 0])
-    first = answers[:, 0] if head.task == "values" else np.array(head.predict(E))
-    return pd.DataFrame(dict(image=names, prediction=first) | {str(name): answers[:, k] for k, name in enumerate(head.classes)})
+    if head.task == "unlike": return with_warnings(_unusual_table(model, names, answers[:, 0]), known)
+    if head.task == "classes": table = _class_table(names, model.predictions(E), model.classes_.tolist())
+    else:
+        first = answers[:, 0] if head.task == "values" else np.array(head.predict(E))
+        table = pd.DataFrame(dict(image=names, prediction=first) | {str(name): answers[:, k] for k, name in enumerate(head.classes)})
+    distances = np.array([*map(NearestNeighborDistance(model.background_), E)])
+    return with_warnings(table.assign(distance=distances[:, 0], percentile=distances[:, 1]), known)
 
 
 def _exported_table(model, images: dict):
-    "A row for each image, by an exported file: as `_class_table`."
+    "A row for each image, by an exported file, which knows no training images: as `_class_table`."
     import numpy as np
     import pandas as pd
     scores = model.scores(list(images.values()))
@@ -1026,27 +1135,48 @@ def _exported_table(model, images: dict):
     return pd.DataFrame(table | {f"p({c})": scores[:, k] for k, c in enumerate(model.classes)})
 
 
-def _predict_exported(args: argparse.Namespace):
-    "The table of predictions by an exported file: without torch."
-    from embcam.export import load_exported
-    _check_model(args.model)
-    model = load_exported(args.model)
-    return _exported_table(model, _readable_images(_find_images([args.folder]), args.skip_broken, model.facts["bits"]))
+def _print_table(table) -> None:
+    "Print how often each answer is given, how many are wrong, and how many have a warning."
+    found, n = table["prediction"], len(table)
+    if found.dtype.kind == "f":
+        print(f"{_counted(n, 'image')}: {found.min():.4g} to {found.max():.4g}, half of them below {found.median():.4g}")
+    else: print(*[f"{name}: {often:,} of {_counted(n, 'image')}" for name, often in found.value_counts().items()], sep="\n")
+    if "wrong" in table:
+        named = (table["class"] != "").sum()
+        print(f"{(table['wrong'] != '').sum():,} of {named:,} predictions differ from the image's folder; they come first")
+    warned = table.get("warning", found.map(lambda _: "")).str.split("; ").explode()
+    for words, often in warned[warned != ""].value_counts().items(): print(f"{words}: {often:,} of {_counted(n, 'image')}")
+
+
+def _first_to_see(table, images: dict, n: int = 3) -> list:
+    "The images to look at first: those that are wrong, as they come, then those with a warning, then those with the smallest margin."
+    import numpy as np
+    wrong = table.get("wrong", np.full(len(table), "")) == "wrong"
+    calm, margin = table["warning"] == "", table.get("margin", np.zeros(len(table)))
+    order = np.lexsort((np.where(wrong, 0, margin), calm | wrong, ~wrong))
+    return [images[table["image"].iloc[i]] for i in order[:n]]
 
 
 @_command
 def predict(args: argparse.Namespace) -> None:
     "embcam predict"
-    out = Path(args.out)
+    out, exported = Path(args.out), os.path.isfile(args.model)
     _check_file(args.out, args.force, _HEAD, "table of embcam predict")
-    from embcam.files import atomic_file, write_csv
-    if os.path.isfile(args.model): table = _predict_exported(args)
+    from embcam.files import atomic_file, reading_order, write_csv
+    if exported:
+        from embcam.export import load_exported
+        model = load_exported(args.model)
+        images, classes = _readable_images(_find_images([args.folder]), args.skip_broken, model.facts["bits"]), model.classes
+        table = _exported_table(model, images)
     else:
-        images, classifier = _find_images([args.folder]), _load_model(args)
-        table = _answer_table(classifier, _readable_images(images, args.skip_broken, classifier.backbone.bits))
+        images, model = _find_images([args.folder]), _load_model(args)
+        images, classes = _readable_images(images, args.skip_broken, model.backbone.bits), _classes_of(model)
+        table = _answer_table(model, images)
+    table = reading_order(table, _folder_labels(classes, images, [args.folder]).values())
     with atomic_file(out) as part: write_csv(table.round(4), part)
-    found = table["prediction"]
-    print((found.describe() if found.dtype.kind == "f" else found.value_counts()).to_string(), f"\n{out}")
+    _print_table(table)
+    words = () if exported else ("explain", args.model, *_first_to_see(table, images), "--out", _unused("why"))
+    _end(f"{out}, a row for each image", *words)
 
 # %% ../nbs/cli.ipynb #6ad12391
 def _at_runtime(model, runtime: str):
@@ -1062,7 +1192,8 @@ def embed(args: argparse.Namespace) -> None:
     _check_output(args.out, True, "table of embeddings", args.folder)  # one that is begun goes on
     from embcam.images import list_images
     from embcam.scale import embed_folder
-    if next(list_images(args.folder), None) is None: raise ValueError(f"{args.folder} holds no images.")
+    first = next(list_images(args.folder), None)
+    if first is None: raise ValueError(f"{args.folder} holds no images.")
     if args.model:
         _check_model(args.model)
         named = [flag for flag, options in (*_NETWORK, _WEIGHTS) if getattr(args, flag[2:]) != options.get("default", False)]
@@ -1072,7 +1203,10 @@ def embed(args: argparse.Namespace) -> None:
     else: model = _backbone_from_args(args)
     if args.runtime != "torch": model = _at_runtime(model, args.runtime)
     ledger = embed_folder(args.folder, args.out, model, part_size=args.part_size, force=args.force, **_engine(args))
-    _finish(ledger, f"{args.out}/embeddings.parquet")
+    made = (f"{args.out}, with images.csv for a spreadsheet, and embeddings for Python: "
+            f"pandas.read_parquet({args.out + '/embeddings.parquet'!r})")
+    if args.model: _finish(ledger, made, "explain", args.model, args.folder, "--no-pages", "--out", _unused("explained"))
+    else: _finish(ledger, made, *(["fit", args.folder, "--out", _unused("model")] if first[2] else []))  # in class folders
 
 # %% ../nbs/cli.ipynb #b1a86f68
 def _choose_images(images: "ImageSet", n: int, seed: int, metrics: Sequence[str] | None) -> tuple:
@@ -1096,7 +1230,8 @@ def _images_to_judge(args: argparse.Namespace, model: "EmbeddingModel") -> tuple
     numbers, names = model.head_.task == "values", list(map(str, model.head_.classes))
     if args.target is None and numbers:
         raise ValueError(f"The model predicts numbers: pass a table of true ones, --target CSV, of {', '.join(names)}.")
-    if args.target is None: return _load_images(args.folder, args.skip_broken), None
+    unsorted = f"Or explain them as they are: embcam explain {args.model} {args.folder} --out why."
+    if args.target is None: return _load_images(args.folder, args.skip_broken, otherwise=unsorted), None
     if not numbers: raise ValueError("--target has no meaning for a model that predicts no numbers.")
     targets = _read_targets(args, model.backbone.bits)
     if targets.words or targets.columns != names:
@@ -1164,18 +1299,13 @@ def _paper_row(found: "Comparison") -> str:
 
 
 def _compare_kept(rows: dict, some: "ImageSet", metrics: dict, out: Path, seed: int) -> "Comparison":
-    "The comparison in a folder; whoever stops it hears what is kept."
+    "The comparison in a folder."
     from embcam.files import write_errors
     from embcam.judging import compare
     from embcam.judging.comparison import OtherSettings
-    journal = out/"comparison.jsonl"
     try:
         with write_errors(out, out): return compare(rows, some, metrics, out=out, seed=seed)
     except OtherSettings as error: raise OtherSettings(f"{error} Or start anew with --force.") from None
-    except (KeyboardInterrupt, SystemExit):
-        kept = len(journal.read_bytes().splitlines()) - 1 if journal.exists() else 0
-        print(f"stopped: {max(kept, 0)} of {len(some)} images are kept in {out}; the same command goes on with the rest")
-        raise
 
 # %% ../nbs/cli.ipynb #5330ebb8
 def _unusual_words(args: argparse.Namespace, model: "EmbeddingModel", images: "ImageSet") -> list[str]:
@@ -1219,6 +1349,7 @@ def evaluate(args: argparse.Namespace) -> None:
     _check_model(args.model)
     from embcam.files import alone_in, atomic_folder, begin_folder
     from embcam.judging.comparison import as_metrics
+    from embcam.judging.faithfulness import metric_title
     if args.metrics: as_metrics(args.metrics)  # before the long work
     model = _load_model(args)
     _check_question(args, model)
@@ -1236,8 +1367,11 @@ def evaluate(args: argparse.Namespace) -> None:
         shutil.copy(out/"comparison.jsonl", part)
         pictures = {f"{file.stem} over true numbers": file.read_bytes() for file in part.glob("predicted.png")}
         found.save(part, _paper_row(found), f"Maps compared on {len(some)} images", said, pictures)
-    print(found, found.summary()["mean"].unstack("metric")[list(metrics)].round(3).to_string(), *said, sep="\n")
-    print(f"open {args.out}/index.html")
+    table = found.summary()["mean"].unstack("metric")[list(metrics)].rename(columns=metric_title).round(3)
+    print(found, table.to_string(), *said, sep="\n")
+    kind = "audit" if model.head_.task == "classes" else "explain"
+    _end(f"{args.out}, with scores.csv and summary.csv: open {args.out}/index.html", kind, args.model, args.folder, "--out",
+         _unused("audited" if kind == "audit" else "why"))
 
 # %% ../nbs/cli.ipynb #f799ce6a
 @_command
@@ -1249,10 +1383,20 @@ def audit(args: argparse.Namespace) -> None:
     from embcam.auditing import audit as audit_images
     model = _load_model(args)
     _need_classes(model, "embcam audit")
-    images = _load_images(args.folder, args.skip_broken, groups=None if args.groups == "twins" else args.groups)
+    unsorted = f"Or explain them as they are: embcam explain {args.model} {args.folder} --out why."
+    images = _load_images(args.folder, args.skip_broken, groups=None if args.groups == "twins" else args.groups, otherwise=unsorted)
     found = audit_images(model, images, args.out, args.seed)
     print(found)
-    print(f"open {found.save(args.out, True, args.model, args.folder)}/index.html")
+    out = found.save(args.out, True, args.model, args.folder)
+    _end(f"{out}, with audit.csv and suggested.csv: open {out}/index.html", *_after_audit(args, found))
+
+
+def _after_audit(args: argparse.Namespace, found: "Audit") -> tuple:
+    "What to type next: a repair of artefacts, a look at labels, a model that keeps copies apart, or a measurement."
+    if len(found.artefacts): return "repair", args.model, args.folder, "--audit", args.out, "--out", _unused("model2")
+    if len(found.label_issues): return "explore", args.model, args.folder, "--audit", args.out
+    if len(found.near_duplicates): return "fit", args.folder, "--groups", "twins", "--out", _unused("model2")
+    return "evaluate", args.model, args.folder, "--out", _unused("measured")
 
 # %% ../nbs/cli.ipynb #6728bb9b
 def _marks_from_args(args: argparse.Namespace, images: "ImageSet", classifier: "EmbeddingClassifier", boxes: list) -> list:
@@ -1299,7 +1443,7 @@ def repair(args: argparse.Namespace) -> None:
     proof = found.prove(args.seed)
     print(proof)
     model = proof.save_model(args.out, args.force, args.seed)
-    print(f"model: {model}", f"open {model}/proof/index.html", sep="\n")
+    _end(f"{model}, the repaired model: open {model}/proof/index.html", "audit", model, args.folder, "--out", _unused("audited"))
 
 # %% ../nbs/cli.ipynb #59c75d17
 def _one_set(folder: str, name: str, args: argparse.Namespace) -> "ImageSet":
@@ -1330,7 +1474,9 @@ def compare(args: argparse.Namespace) -> None:
     sets = [_one_set(folder, name, args) for folder, name in zip((args.before, args.after), names)]
     found = find_drift(_backbone_from_args(args, True), *sets, names, seed=args.seed)
     print(found)
-    print(f"open {found.save(args.out, args.force)}/index.html")
+    out = found.save(args.out, args.force)
+    _end(f"{out}, with images.csv: open {out}/index.html", "predict", "MODEL", args.after, "--out", _unused("predictions.csv"))
+    print("(MODEL: a folder made by embcam fit)")
 
 # %% ../nbs/cli.ipynb #95ef21f3
 @_command
@@ -1351,7 +1497,8 @@ def demo(args: argparse.Namespace) -> None:
     print(f"\n{scores.to_string()}\n")
     with atomic_folder(args.out, args.force, "demo") as out: table = write_demo(out, forest, better, scores, test, args.seed)
     print(f"\nTable 2: similarity of imputed vector and embedding, mean ± standard deviation\n{table.to_string()}\n")
-    print(f"images: {Path(args.out).resolve()}\nopen {args.out}/index.html")
+    _end(f"{Path(args.out).resolve()}: open {args.out}/index.html", "fit", "FOLDER", "--out", _unused("model"))
+    print("(FOLDER: your photographs, a folder of images for each class)")
 
 # %% ../nbs/cli.ipynb #bb317a13
 @_command
@@ -1397,5 +1544,6 @@ def export(args: argparse.Namespace) -> None:
     else: facts = export_onnx(explainer, args.out, args.weights, check, args.force)
     print(check_words(facts["check"]))
     for note in facts["notes"]: print(f"note: {note}")
-    print(f"{args.out}: {os.path.getsize(args.out)/1e6:.1f} MB, {len(facts['classes'])} classes, {facts['method']} at "
-          f"{', '.join(layer['name'] for layer in facts['layers'])}")
+    size = f"{args.out}, {os.path.getsize(args.out)/1e6:.1f} MB, {len(facts['classes'])} classes, maps by {facts['method']}"
+    if args.out.endswith(".html"): return _end(f"{size}: open it in a browser and drop an image on it")
+    _end(size, "predict", args.out, args.check or "FOLDER", "--out", _unused("predictions.csv"))

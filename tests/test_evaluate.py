@@ -162,7 +162,8 @@ def test_interrupted_and_taken_up_again(clf, defects, tmp_path):
     pd.testing.assert_frame_equal(without_seconds(resumed), without_seconds(go()))
     pd.testing.assert_frame_equal(go(out=out).frame, resumed.frame)  # read again: to the last bit, seconds too
     with pytest.raises(ValueError, match="seed: 0 then, 1 now"): go(out=out, seed=1)
-    with pytest.raises(ValueError, match="maps: made by another model"): compare({"map": Baseline(clf, "edges")}, few, "pixel_auc", out=out, progress=False)
+    with pytest.raises(ValueError, match="maps: made by another model"):
+        compare({"map": Baseline(clf, "edges")}, few, "pixel_auc", out=out, progress=False)
     with pytest.raises(ValueError, match="images"):
         compare({"map": Fragile(clf, "random map")}, few[:3], "pixel_auc", out=out, progress=False)
     journal.write_text("notes of mine\n")
