@@ -5,6 +5,7 @@ from scipy.stats import norm
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
+from sklearn.feature_selection import mutual_info_classif
 from sklearn.linear_model import LogisticRegression, RidgeClassifier, SGDClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier
@@ -15,7 +16,7 @@ from sklearn.svm import SVC, LinearSVC
 from embcam.ranking import RANKINGS, Head, Ranking, absent_features, add_effects, rank_features, ranking_stability, select_features
 from embcam.ranking.rankings import EFFECTS
 from embcam.ranking.rankings import check_options, jaccard, rank_exact, rank_lime
-from embcam.ranking.selection import feature_count
+from embcam.ranking.selection import _information, feature_count
 from embcam.ranking.stability import is_stochastic
 
 RNG = np.random.default_rng(0)
@@ -66,6 +67,15 @@ def test_constant_features_come_last():
     flat = E.copy()
     flat[:, [0, 5]] = 3
     assert set(select_features(flat, TWO, "all").features[-2:]) == {0, 5}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_information_is_scikit_learn_s_to_the_bit(seed):
+    "Classes of one image and more, values that are equal but for the noise, and far from zero."
+    rng = np.random.default_rng(seed)
+    codes = np.unique(rng.integers(0, [2, 9, 20, 30][seed], 90), return_inverse=True)[1]
+    embeddings = np.maximum(rng.normal(size=(90, 20)), -.3).astype(np.float32) + 1000*(seed % 2)
+    assert (_information(embeddings, codes, seed) == mutual_info_classif(embeddings, codes, random_state=seed)).all()
 
 
 def test_selection_is_repeatable(): assert (select_features(E, TWO, seed=4).weights == select_features(E, TWO, seed=4).weights).all()

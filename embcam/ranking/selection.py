@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import digamma
-from sklearn.feature_selection import f_regression, mutual_info_classif, mutual_info_regression
+from sklearn.feature_selection import f_regression, mutual_info_regression
 from sklearn.preprocessing import scale
 from sklearn.utils import check_array
 from threadpoolctl import threadpool_limits
@@ -75,7 +75,6 @@ def feature_count(
 
 # %% ../../nbs/3_ranking/03_selection.ipynb #dc741510
 _NEAREST = 3  # which neighbour of the same class, as in scikit-learn
-_SMALL = 20  # classes of few images, at most, that scikit-learn is asked about
 
 
 def _radii(
@@ -87,6 +86,13 @@ def _radii(
     padded = np.pad(values, ((k, k), (0, 0)), constant_values=((-np.inf, np.inf), (0, 0)))
     spans = [np.maximum(values - padded[s:s + n], padded[s + k:s + k + n] - values) for s in range(k + 1)]
     return np.nextafter(np.min(spans, axis=0), 0)
+
+
+def _sorted_radii(values: np.ndarray) -> np.ndarray:  # (n, D)
+    "As `_radii`, in any order."
+    order, radii = np.argsort(values, axis=0), np.empty_like(values)
+    np.put_along_axis(radii, order, _radii(np.take_along_axis(values, order, 0)), 0)
+    return radii
 
 # %% ../../nbs/3_ranking/03_selection.ipynb #5cd4a16b
 def _counts_within(
@@ -104,6 +110,19 @@ def _counts_within(
     after = np.where(inside(np.minimum(after, len(column) - 1)), np.minimum(after + 1, len(column)), after)
     return after - ~inside(after - 1) - first
 
+# %% ../../nbs/3_ranking/03_selection.ipynb #91bbc99d
+_FEW = 2*_NEAREST + 1  # images of a class, at most, whose distances are taken from squares
+
+
+def _few_radii(
+    values: np.ndarray,  # Of one class, (n, D)
+) -> np.ndarray:  # (n, D)
+    "As `_radii`, for a class of few images, rounded as scikit-learn does there."
+    square = values*values
+    distances = np.sqrt(np.maximum(square[:, None] - 2*(values[:, None]*values) + square, 0))
+    distances[np.diag_indices(len(values))] = np.inf
+    return np.nextafter(np.sort(distances, axis=1)[:, min(_NEAREST, len(values) - 1) - 1], 0)
+
 # %% ../../nbs/3_ranking/03_selection.ipynb #b9b9df9b
 def _information(
     embeddings: np.ndarray,  # (N, D)
@@ -112,18 +131,13 @@ def _information(
 ) -> np.ndarray:  # Nats, (D,)
     "Mutual information of each feature and the class, as scikit-learn's `mutual_info_classif` estimates it."
     sizes = np.bincount(codes)
-    if 0 < ((sizes > 0) & (sizes <= 2*_NEAREST + 1)).sum() <= _SMALL:
-        with threadpool_limits(1):  # thousands of tiny searches: threads would only wait for each other
-            return mutual_info_classif(embeddings, codes, random_state=seed)
-    X = scale(embeddings.astype(float), with_mean=False)
+    X = scale(np.asfortranarray(embeddings, dtype=float), with_mean=False)
     X += 1e-10*np.maximum(1, np.abs(X).mean(0))*np.random.RandomState(seed).standard_normal(X.shape)
     X, codes = X[sizes[codes] > 1], codes[sizes[codes] > 1]
     radii, counts = np.empty_like(X), sizes[codes]
     for code in np.unique(codes):
-        order = np.argsort(X[codes == code], axis=0)
-        own = np.empty_like(X[codes == code])
-        np.put_along_axis(own, order, _radii(np.take_along_axis(X[codes == code], order, 0)), 0)
-        radii[codes == code] = own
+        own = X[codes == code]
+        radii[codes == code] = _few_radii(own) if len(own) <= _FEW else _sorted_radii(own)
     within = (_counts_within(np.sort(x), x, r) for x, r in zip(X.T.copy(), radii.T.copy()))
     known = digamma(len(codes)) + np.mean(digamma(np.minimum(_NEAREST, counts - 1))) - np.mean(digamma(counts))
     return np.array([max(0., known - np.mean(digamma(n))) for n in within])
