@@ -173,7 +173,8 @@ def main() -> int:
     args = parser.parse_args()
     if args.processed is None:
         refresh_quarto_yml()
-        proc_nbs(n_workers=0)
+        done, entries_now = Path("_proc"), Path(__file__).with_name("entries.py")
+        proc_nbs(n_workers=0, force=done.exists() and done.stat().st_mtime < entries_now.stat().st_mtime)
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)/"site"
         shutil.copytree(args.processed or "_proc", root)
