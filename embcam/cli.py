@@ -280,7 +280,7 @@ def _stopped(args: argparse.Namespace) -> str:
     if args.command == "evaluate" and journal.is_file():
         done = len(journal.read_bytes().splitlines()) - 1
         return f"stopped: {_counted(done, 'image')} done and kept in {args.out}; the same command goes on with the rest"
-    if args.command in _GO_ON or getattr(args, "no_pages", False):
+    if (args.command in _GO_ON or getattr(args, "no_pages", False)) and os.path.lexists(args.out):
         return f"stopped: what is done is kept in {args.out}; the same command goes on with the rest"
     if args.command != "fit": return "stopped: nothing was written; the same command begins anew"
     if args.cache: return f"stopped: no model was written; embeddings are kept in {args.cache}, and the same command goes on with them"
@@ -1395,7 +1395,7 @@ def _after_audit(args: argparse.Namespace, found: "Audit") -> tuple:
     "What to type next: a repair of artefacts, a look at labels, a model that keeps copies apart, or a measurement."
     if len(found.artefacts): return "repair", args.model, args.folder, "--audit", args.out, "--out", _unused("model2")
     if len(found.label_issues): return "explore", args.model, args.folder, "--audit", args.out
-    if len(found.near_duplicates): return "fit", args.folder, "--groups", "twins", "--out", _unused("model2")
+    if found.near_duplicates["across_split"].any(): return "fit", args.folder, "--groups", "twins", "--out", _unused("model2")
     return "evaluate", args.model, args.folder, "--out", _unused("measured")
 
 # %% ../nbs/cli.ipynb #6728bb9b
@@ -1476,7 +1476,6 @@ def compare(args: argparse.Namespace) -> None:
     print(found)
     out = found.save(args.out, args.force)
     _end(f"{out}, with images.csv: open {out}/index.html", "predict", "MODEL", args.after, "--out", _unused("predictions.csv"))
-    print("(MODEL: a folder made by embcam fit)")
 
 # %% ../nbs/cli.ipynb #95ef21f3
 @_command
@@ -1498,7 +1497,6 @@ def demo(args: argparse.Namespace) -> None:
     with atomic_folder(args.out, args.force, "demo") as out: table = write_demo(out, forest, better, scores, test, args.seed)
     print(f"\nTable 2: similarity of imputed vector and embedding, mean ± standard deviation\n{table.to_string()}\n")
     _end(f"{Path(args.out).resolve()}: open {args.out}/index.html", "fit", "FOLDER", "--out", _unused("model"))
-    print("(FOLDER: your photographs, a folder of images for each class)")
 
 # %% ../nbs/cli.ipynb #bb317a13
 @_command

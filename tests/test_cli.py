@@ -176,7 +176,9 @@ def test_help_shows_the_order_of_use():
 @pytest.mark.parametrize("command, said", [("fit", "with --cache DIR embeddings are kept"), ("audit", "the same command goes on"),
                                            ("compare", "nothing was written")])
 def test_whoever_stops_a_command_hears_how_to_go_on(command, said, tmp_path, capfd, monkeypatch):
-    def stop(args): raise KeyboardInterrupt
+    def stop(args):
+        if command == "audit": os.mkdir(args.out)  # as it is begun
+        raise KeyboardInterrupt
     monkeypatch.setitem(cli._COMMANDS, command, stop)
     words = dict(fit=["photos"], audit=["model", "photos"], compare=["a", "b"])[command]
     assert cli.main([command, *words, "--out", str(tmp_path/"out")]) == 130

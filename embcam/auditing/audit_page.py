@@ -154,7 +154,7 @@ def _strategy_section(
     tiles = [(_map_drawn(_small_image(a, i), a.explained.maps[i]), a.images.names[i]) for i in near]
     mask = "" if np.isnan(row["on_mask"]) else f", {row['on_mask']:.0%} of its relevance on the masks"
     text = f"{row['images']} images, {row['error_rate']:.0%} of them wrong{mask}. Features: {row['features']}."
-    return dict(heading=f"{row['class']}, strategy {row['strategy'] + 1}", text=text, tiles=[(average, "where, on average"), *tiles])
+    return dict(heading=f"{row['class']}, cluster {row['strategy'] + 1}", text=text, tiles=[(average, "where, on average"), *tiles])
 
 # %% ../../nbs/7_auditing/07_audit_page.ipynb #dec047f0
 def _label_sections(

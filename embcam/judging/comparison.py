@@ -465,6 +465,12 @@ def _draw_all(
     return drawn.getvalue()
 
 # %% ../../nbs/6_judging/08_comparison.ipynb #cf1368c0
+def _titled(text: str, metrics: Sequence[str]) -> str:
+    "The same with metrics called as on the page."
+    for metric in metrics: text = text.replace(metric, metric_title(metric))
+    return text
+
+
 @patch
 def save(
     self: Comparison,
@@ -487,7 +493,7 @@ def save(
         write_csv(self.frame, part/"scores.csv")
         write_csv(summary, part/"summary.csv", index=True)
         (part/"comparison.png").write_bytes(drawn)
-        page = comparison_page(title, [*about, f"{self!r}."], drawn, tables, against, low_is_good, pictures)
+        page = comparison_page(title, [*about, f"{_titled(repr(self), metrics)}."], drawn, tables, against, low_is_good, pictures)
         (part/"index.html").write_text(page, encoding="utf-8")
         for file in sorted(part.iterdir()): os.replace(file, out/file.name)
     return out

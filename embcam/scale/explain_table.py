@@ -18,7 +18,7 @@ import pandas as pd
 from ..drawing import overlay
 from ..drawing.pages import SHARES, explanation_page, on_demand_page
 from ..explanation import Explainer, Explanation
-from ..explanation.saving import index_entry
+from ..explanation.saving import image_facts, index_entry
 from ..files import atomic_file, need_extra
 from ..images import encode_image, open_image, resize, thumbnail
 from ..network import Backbone
@@ -31,7 +31,7 @@ def _png(relevance: np.ndarray) -> bytes:
     return encode_image(np.round(255*relevance).astype(np.uint8), "PNG")
 
 
-def _explained(ex: Explanation, side: int) -> tuple[dict, str]:
+def _explained(ex: Explanation, side: int, true: str | None = None) -> tuple[dict, str]:
     "A row of numbers and maps, and the page that shows them."
     record, maps, small = ex.to_dict(), ex.maps.limited(side), thumbnail(ex.image, side)
     trust = {name: record["trust"][name] for name in ("margin", "distance", "percentile",
@@ -43,7 +43,8 @@ def _explained(ex: Explanation, side: int) -> tuple[dict, str]:
                maps={layer: _png(m) for layer, m in maps.items()})
     captions = {layer: ex.why_empty(layer) or f"evidence {share:.2f}" for layer, share in ex.evidence.items()}
     panels = {f"{layer}: {captions[layer]}": overlay(resize(small, m.shape), m, evidence=ex.evidence[layer]) for layer, m in maps.items()}
-    return row, explanation_page(record, dict(image=small) | panels)
+    facts = image_facts(str(ex.prediction), true if true in record["probabilities"] else None)
+    return row, explanation_page(record, dict(image=small) | panels, facts=facts)
 
 # %% ../../nbs/6_scale/03_explain_table.ipynb #8924c811
 @dataclass(frozen=True, eq=False)
@@ -62,7 +63,8 @@ class ExplainPart(PartWriter):
         for file in part.to_pylist():
             reasons.append(unreadable_reason(self.backbone, file["path"]))
             if reasons[-1]: continue
-            row, pages[file["sha256"]] = _explained(self.explainer(file["path"], name=file["image"], **self.asked), self.side)
+            ex = self.explainer(file["path"], name=file["image"], **self.asked)
+            row, pages[file["sha256"]] = _explained(ex, self.side, file["label"])
             rows.append({name: file[name] for name in ("image", "label", "sha256")} | row)
         return (rows, pages), reasons
 
@@ -93,7 +95,7 @@ def _write_explained(work: ExplainPart, part, rows: list, pages: dict) -> None:
 
 # %% ../../nbs/6_scale/03_explain_table.ipynb #e10b2c17
 def _write_index(out: Path, title: str, kind: str) -> None:
-    "The page that shows any explanation on demand."
+    "The page that shows any explanation on demand; where prediction and folder differ first."
     pq, columns = need_extra("pyarrow.parquet", "scale"), ["image", "label", "prediction", "probabilities", "sha256", "pages"]
     def entries():
         for file in sorted((out/"explanations.parquet").glob("part-*.parquet")):
@@ -101,8 +103,10 @@ def _write_index(out: Path, title: str, kind: str) -> None:
                 score = row["probabilities"][str(row["prediction"])]
                 shown = round(score, 3) if kind in SHARES else f"{score:.4g}"
                 yield [row["image"], row["label"], str(row["prediction"]), shown, row["sha256"], row["pages"]]
+    def right(entry): return entry[1] is None or entry[1] == entry[2]
     with atomic_file(out/"index.html") as temporary:
-        temporary.write_text(on_demand_page(title, sorted(entries(), key=lambda entry: entry[0])), encoding="utf-8")
+        listed = sorted(entries(), key=lambda entry: (right(entry), entry[0]))
+        temporary.write_text(on_demand_page(title, listed), encoding="utf-8")
 
 
 _SHOWN = "image", "label", "prediction", "probabilities", "trust"
