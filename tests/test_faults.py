@@ -101,8 +101,8 @@ def test_an_image_that_changes_after_it_was_checked(name, change, home, tmp_path
     before = victim.read_bytes()
 
     def then(check):
-        def changed(*arguments):
-            found = check(*arguments)
+        def changed(*arguments, **more):
+            found = check(*arguments, **more)
             change(victim)
             return found
         return changed
