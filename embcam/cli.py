@@ -1128,7 +1128,7 @@ def _exported_table(model, images: dict):
     "A row for each image, by an exported file, which knows no training images: as `_class_table`."
     import numpy as np
     import pandas as pd
-    scores = model.scores(list(images.values()))
+    scores = np.asarray(model.scores(list(images.values())), float)  # else a rounded number has sixteen digits in a table
     best = np.sort(scores, axis=1)[:, ::-1]
     told = [model.classes[k] for k in scores.argmax(1)]
     table = dict(image=list(images), prediction=told, score=best[:, 0], margin=best[:, 0] - best[:, 1])
