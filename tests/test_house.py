@@ -1,6 +1,7 @@
 "The house: imports point downward, faces hold what people import, and everything public says what it does."
 import ast
 import inspect
+import json
 from importlib import import_module
 from pathlib import Path
 
@@ -80,3 +81,11 @@ def test_everything_public_has_a_docstring(street):
         if not inspect.getdoc(value): silent.append(name)
         if inspect.isclass(value): silent += [f"{name}.{member}" for member, function in members(value) if not function.__doc__]
     assert not silent, ", ".join(silent)
+
+
+def test_what_a_cell_prints_is_stored():
+    "execnb stores no printed text of a cell that ends with a semicolon."
+    for file in PACKAGE.parent.glob("nbs/**/*.ipynb"):
+        for cell in json.loads(file.read_text(encoding="utf-8"))["cells"]:
+            source = "".join(cell["source"]).rstrip()
+            assert not (cell["cell_type"] == "code" and source.endswith(";") and "print(" in source), f"{file.name} {cell['id']}: {source}"
