@@ -256,10 +256,13 @@ def atomic_file(
 
 # %% ../nbs/files.ipynb #881e9308
 def _source_record() -> dict:
-    "Where pip installed embcam from, as it wrote it down: nothing for an index."
+    "Where pip installed embcam from, as it wrote it down: nothing for an index, a folder without address where an old pip ran setup.py."
     from importlib import metadata
-    written = [found.read_text("direct_url.json") for found in metadata.distributions(name="embcam")]
-    return json.loads(next(filter(None, written), "{}"))
+    found = list(metadata.distributions(name="embcam"))
+    written = next(filter(None, (one.read_text("direct_url.json") for one in found)), None)
+    if written is not None: return json.loads(written)
+    by_setup = found and not any(one.read_text("RECORD") for one in found)
+    return dict(dir_info={}) if by_setup else {}
 
 
 def install_command(
@@ -267,6 +270,7 @@ def install_command(
 ) -> str:  # What to type
     "How to add an extra to embcam as it was installed: from an index, or from a folder, wherever the user stands."
     record = _source_record()
+    if record == dict(dir_info={}): return f'pip install ".[{extra}]" in the folder that embcam was installed from'
     folder = Path(url2pathname(urlsplit(record.get("url", "")).path))
     if "dir_info" not in record or not (folder/"setup.py").is_file(): return f'pip install "embcam[{extra}]"'
     where = "." if folder == Path.cwd() else folder
