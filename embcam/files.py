@@ -267,9 +267,10 @@ def _source_record() -> dict:
 
 def install_command(
     extra: str,  # Of embcam
+    record: dict | None = None,  # What pip wrote down of an installation; default of this one
 ) -> str:  # What to type
     "How to add an extra to embcam as it was installed: from an index, or from a folder, wherever the user stands."
-    record = _source_record()
+    if record is None: record = _source_record()
     if record == dict(dir_info={}): return f'pip install ".[{extra}]" in the folder that embcam was installed from'
     folder = Path(url2pathname(urlsplit(record.get("url", "")).path))
     if "dir_info" not in record or not (folder/"setup.py").is_file(): return f'pip install "embcam[{extra}]"'
