@@ -266,7 +266,7 @@ def _command(function: Callable) -> Callable:
     _COMMANDS[function.__name__] = function
     return function
 
-
+# %% ../nbs/cli.ipynb #a473b24f
 _GO_ON = "embed", "evaluate", "audit"  # commands that keep what is done
 
 
@@ -286,7 +286,7 @@ def _stopped(args: argparse.Namespace) -> str:
     if args.cache: return f"stopped: no model was written; embeddings are kept in {args.cache}, and the same command goes on with them"
     return "stopped: nothing was written; with --cache DIR embeddings are kept, and a command that is stopped goes on with them"
 
-
+# %% ../nbs/cli.ipynb #8edbd215
 def _note(message: Warning, *rest, **more) -> None: print(f"note: {message}", file=sys.stderr)
 
 
@@ -892,7 +892,7 @@ def _finish(ledger: "Ledger", made: str, *words) -> None:
     _end(made, *words)
     if ledger.errors: sys.exit(3)
 
-
+# %% ../nbs/cli.ipynb #f975b565
 def _class_root(path: Path, label: str) -> Path:
     "The folder of class folders that an image of a class lies in."
     from embcam.images.folders import composed
@@ -908,7 +908,7 @@ def _after_explaining(args: argparse.Namespace, images: dict, labels: dict) -> t
     first = Path(args.images[0])
     return "predict", args.model, first if first.is_dir() else first.parent, "--out", _unused("predictions.csv")
 
-
+# %% ../nbs/cli.ipynb #96d8ce35
 def _explain_to_table(args: argparse.Namespace, explainer: "Explainer", images: dict, question: dict) -> None:
     "A table of explanations, and an index that shows any of them."
     from embcam.scale import explain_files
@@ -1020,12 +1020,11 @@ def _explain_alike(args: argparse.Namespace, explainer: "Explainer", images: dic
 def _stored_entries(
     explainer: "Explainer",  # Answers
     images: dict,  # {name: image}
-    named: Sequence[str],  # Files and folders as typed
+    labels: dict,  # {name: class, or None where it is not known}
 ) -> tuple[list, str]:  # For a page of stored maps, wrong predictions first; a sentence about these
     "Compute the maps of images in advance."
     from embcam.explanation.stored import stored_maps
     from embcam.progress import tqdm
-    labels = _folder_labels(_classes_of(explainer.classifier), images, named)
     todo = tqdm(images.items(), desc="explaining images")
     entries = [stored_maps(explainer, source, name, labels[name]) for name, source in todo]
     known = dict(zip(images, explainer.classifier.knows(list(images.values())).tolist()))
@@ -1036,11 +1035,11 @@ def _explain_to_static(args: argparse.Namespace, explainer: "Explainer", images:
     "One page with menus and sliders, wrong predictions first."
     from embcam.explanation.stored import explained_page
     from embcam.files import atomic_file
-    entries, said = _stored_entries(explainer, images, args.images)
+    labels = _folder_labels(_classes_of(explainer.classifier), images, args.images)
+    entries, said = _stored_entries(explainer, images, labels)
     if said: print(said)
     page = explained_page(explainer, entries, about=[said]*bool(said))
     with atomic_file(args.out) as part: part.write_text(page, encoding="utf-8")
-    labels = _folder_labels(_classes_of(explainer.classifier), images, args.images)
     made = f"{args.out}, {_counted(len(entries), 'image')}, {len(page)/1e6:.1f} MB, all in one file: open it in a browser"
     _end(made, *_after_explaining(args, images, labels))
 
@@ -1123,7 +1122,7 @@ def _answer_table(model: "EmbeddingModel", images: dict):
     distances = np.array([*map(NearestNeighborDistance(model.background_), E)])
     return with_warnings(table.assign(distance=distances[:, 0], percentile=distances[:, 1]), known)
 
-
+# %% ../nbs/cli.ipynb #9076badd
 def _exported_table(model, images: dict):
     "A row for each image, by an exported file, which knows no training images: as `_class_table`."
     import numpy as np
@@ -1134,7 +1133,7 @@ def _exported_table(model, images: dict):
     table = dict(image=list(images), prediction=told, score=best[:, 0], margin=best[:, 0] - best[:, 1])
     return pd.DataFrame(table | {f"p({c})": scores[:, k] for k, c in enumerate(model.classes)})
 
-
+# %% ../nbs/cli.ipynb #954b1026
 def _print_table(table) -> None:
     "Print how often each answer is given, how many are wrong, and how many have a warning."
     found, n = table["prediction"], len(table)
@@ -1156,7 +1155,7 @@ def _first_to_see(table, images: dict, n: int = 3) -> list:
     order = np.lexsort((np.where(wrong, 0, margin), calm | wrong, ~wrong))
     return [images[table["image"].iloc[i]] for i in order[:n]]
 
-
+# %% ../nbs/cli.ipynb #5aad74ec
 @_command
 def predict(args: argparse.Namespace) -> None:
     "embcam predict"
@@ -1537,7 +1536,8 @@ def export(args: argparse.Namespace) -> None:
     check = list((_images_of(args.check, model) or examples).values()) or None
     check_exportable(explainer)  # before the long work
     if args.out.endswith(".html"):
-        entries = _stored_entries(explainer, examples, [args.examples])[0] if examples else []
+        labels = _folder_labels(_classes_of(explainer.classifier), examples, [args.examples]) if examples else {}
+        entries = _stored_entries(explainer, examples, labels)[0] if examples else []
         facts = export_page(explainer, args.out, entries, args.weights, check, args.force)
     else: facts = export_onnx(explainer, args.out, args.weights, check, args.force)
     print(check_words(facts["check"]))

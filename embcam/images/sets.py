@@ -18,6 +18,8 @@ from typing import Any
 from fastcore.basics import patch
 import numpy as np
 from PIL import Image
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from ..figure import figure_jpeg, new_figure
 from ..files import install_command
@@ -77,8 +79,6 @@ def _units(
     bits: int | None,  # That they are read at
 ) -> list[np.ndarray]:  # Positions, in order of first appearance
     "What must stay on one side of a split: copies together, and what shares a group with any of them."
-    from scipy.sparse import coo_matrix  # here: without it, half a second passes from the start to an explanation by an exported file
-    from scipy.sparse.csgraph import connected_components
     together = group_copies(images, bits)
     if groups is not None: together += [np.flatnonzero(groups == group) for group in np.unique(groups)]
     first, second = (np.concatenate([part(each) for each in together]) for part in (lambda g: np.repeat(g[0], len(g)), np.asarray))
