@@ -13,8 +13,8 @@ import numpy as np
 from fastcore.basics import patch
 from sklearn.base import BaseEstimator
 
-from .questions import Answers, Kind, answers_of, class_margins, class_scores, closed_slopes, kinds_of, mean_slopes
-from .questions import pipeline_steps, score_note
+from .questions import FORESTS, Answers, Kind, answers_of, class_margins, class_scores, closed_slopes, kinds_of
+from .questions import mean_slopes, pipeline_steps, score_note
 
 # %% ../../nbs/3_ranking/01_head.ipynb #36d43445
 def _coefficients(estimator: BaseEstimator, d: int) -> tuple[np.ndarray, np.ndarray]:
@@ -176,6 +176,7 @@ def positions(self: Head, E: np.ndarray) -> np.ndarray:
     "Positions of the predicted classes, (n,); of other questions: the highest of labels or clusters, the first of numbers."
     if self.task in ("labels", "clusters"): return self.scores(E).argmax(1)
     if self.task != "classes": return np.zeros(len(np.atleast_2d(E)), int)
+    if type(self.estimator) in FORESTS: return self.scores(E).argmax(1)  # as `predict` has it
     own = np.asarray(self.estimator.classes_).tolist()
     return np.array([own.index(code) for code in np.asarray(self.estimator.predict(self.values(E))).tolist()], int)
 
