@@ -337,6 +337,11 @@ def _end(made: str, *words) -> None:
     if words: print(f"next: {_typed('embcam', *words)}")
 
 
+def _size(count: int) -> str:
+    "The size of a file, from its bytes."
+    return f"{count/1e6:.1f} MB" if count >= 1e6 else f"{count/1e3:.0f} kB"
+
+
 def _counted(number: int, name: str) -> str:
     "1 image, 2 images."
     return f"{number:,} {name}" if number == 1 else f"{number:,} {name}s"
@@ -367,6 +372,19 @@ def _find_images(
     return found
 
 # %% ../nbs/cli.ipynb #6a06ecf8
+def _in_shell(error: Exception) -> str:
+    "What is wrong with an image, and the flag that leaves it out."
+    from embcam.images.pixels import REPLACE
+    said = str(error)
+    return said.replace(REPLACE, "Replace the file, or pass --skip-broken.") if REPLACE in said else f"{said} Or pass --skip-broken."
+
+
+def _say_skipped(reason: str) -> None:
+    "Print that an image was left out, and why."
+    from embcam.images.pixels import REPLACE
+    print(f"skipped: {reason.removesuffix(REPLACE).rstrip()}")
+
+
 def _readable_images(
     images: dict,  # {name: path}
     skip: bool,  # Leave broken ones out instead of stopping
@@ -374,14 +392,17 @@ def _readable_images(
 ) -> dict:  # {name: path} of those that can be read
     "Read every image once; the first that cannot be read is an error, or all such are listed and left out."
     from embcam.images import ImageError, open_image
+    from embcam.images.pixels import pixel_hash
     from embcam.progress import tqdm
     good = {}
     for name, path in tqdm(images.items(), desc="checking that images can be read", leave=False):
-        try: open_image(path, bits=bits)
+        if pixel_hash(path, bits) is not None:  # whoever asks which images the model knows asks for it again
+            good[name] = path
+            continue
+        try: open_image(path, bits=bits)  # says what is wrong
         except ImageError as error:
-            if not skip: raise ImageError(f"{error} Or pass --skip-broken.") from None
-            print(f"skipped: {error}")
-        else: good[name] = path
+            if not skip: raise ImageError(_in_shell(error)) from None
+            _say_skipped(str(error))
     if not good: raise ImageError("None of the images can be read.")
     return good
 
@@ -393,10 +414,10 @@ def _load_images(folder: str, skip: bool, bits: int | None = None, groups: str |
     try: images = load_folder(folder, on_error="skip" if skip else "raise", bits=bits, groups=groups)
     except ImageError as error:
         if skip: raise
-        raise ImageError(f"{error} Or pass --skip-broken.") from None
+        raise ImageError(_in_shell(error)) from None
     except ValueError as error:  # no class folders
         raise ValueError(f"{error} {otherwise}".rstrip()) from None
-    for path, reason in images.skipped: print(f"skipped: {path}: {reason}")
+    for _, reason in images.skipped: _say_skipped(reason)
     if images.ignored: print(passed_over_line(images.passed_over))
     return images
 
@@ -534,11 +555,12 @@ _MOST = 5000  # images among which near duplicates are looked for unasked
 
 def _score_line(classifier: "EmbeddingClassifier", images: "ImageSet") -> str:
     "Accuracy and AUC on held-out images, in words."
-    import numpy as np
-
     from embcam.model import auc_roc
+    from embcam.model.scoring import wilson_interval
     E = classifier.embed(images)
-    right = f"{np.mean(classifier.predict(E) == images.labels):.1%} right"
+    right = (classifier.predict(E) == images.labels).sum()
+    low, high = wilson_interval(right, len(E))
+    right = f"{right/len(E):.0%} right (95 % interval {low:.0%} to {high:.0%})"
     try: return f"{right}, AUC ROC {auc_roc(images.labels, classifier.scores(E), classifier.classes_):.4f}"
     except ValueError: return right  # a test part of the folder's own may lack a class
 
@@ -931,7 +953,8 @@ def _write_coco(file: str, places: dict, classes: list) -> None:
     from embcam.maps import boxes_on_mask, coco_record
     record = coco_record([place[:3] for place in places.values()], classes, [place[3] for place in places.values()])
     with atomic_file(file) as part: part.write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
-    print(f"boxes: {len(record['annotations'])} of {len(record['images'])} images, {file}")
+    n = len(record["annotations"])
+    print(f"{n:,} box{'es'*(n != 1)} in {_counted(len(places), 'image')}: {file}")
     met = []
     for path, (_, _, boxes, _) in places.items():
         mask = mask_beside(path)
@@ -1040,7 +1063,7 @@ def _explain_to_static(args: argparse.Namespace, explainer: "Explainer", images:
     if said: print(said)
     page = explained_page(explainer, entries, about=[said]*bool(said))
     with atomic_file(args.out) as part: part.write_text(page, encoding="utf-8")
-    made = f"{args.out}, {_counted(len(entries), 'image')}, {len(page)/1e6:.1f} MB, all in one file: open it in a browser"
+    made = f"{args.out}, {_counted(len(entries), 'image')}, {_size(len(page))}, all in one file: open it in a browser"
     _end(made, *_after_explaining(args, images, labels))
 
 # %% ../nbs/cli.ipynb #8f3d1987
@@ -1311,7 +1334,6 @@ def _unusual_words(args: argparse.Namespace, model: "EmbeddingModel", images: "I
     "How well an outlier detector tells good images from others, if the images say which are good."
     from embcam.model.scoring import good_class
     good, names = args.good or good_class(images.classes), list(map(str, images.classes))
-    if args.good and args.good not in names: raise ValueError(f"--good {args.good}: there is no such class, choose {', '.join(names)}.")
     if good is None: return [f"Which class is good? Of {', '.join(names)} none is named so: pass --good CLASS for the AUC."]
     lines = _unusual_lines(model, images.images, images.labels.astype(str) != str(good))
     return [line[0].upper() + line[1:] + "." for line in lines]
@@ -1341,6 +1363,12 @@ def _check_question(args: argparse.Namespace, model: "EmbeddingModel") -> None:
     if args.good and model.head_.task != "unlike": raise ValueError("--good has no meaning for a model that is no outlier detector.")
 
 
+def _check_good(good: str | None, images: "ImageSet") -> None:
+    "ValueError for a class of good images that is not there."
+    names = list(map(str, images.classes))
+    if good and good not in names: raise ValueError(f"--good {good}: there is no such class, choose {', '.join(names)}.")
+
+
 @_command
 def evaluate(args: argparse.Namespace) -> None:
     "embcam evaluate"
@@ -1353,6 +1381,7 @@ def evaluate(args: argparse.Namespace) -> None:
     model = _load_model(args)
     _check_question(args, model)
     images, targets = _images_to_judge(args, model)
+    _check_good(args.good, images)
     images = _held_out(model, images, args.all)
     some, metrics = _choose_images(images, args.n, args.seed, args.metrics)
     rows = _rows(model, args.seed, args.costly)
@@ -1542,6 +1571,6 @@ def export(args: argparse.Namespace) -> None:
     else: facts = export_onnx(explainer, args.out, args.weights, check, args.force)
     print(check_words(facts["check"]))
     for note in facts["notes"]: print(f"note: {note}")
-    size = f"{args.out}, {os.path.getsize(args.out)/1e6:.1f} MB, {len(facts['classes'])} classes, maps by {facts['method']}"
+    size = f"{args.out}, {_size(os.path.getsize(args.out))}, {len(facts['classes'])} classes, maps by {facts['method']}"
     if args.out.endswith(".html"): return _end(f"{size}: open it in a browser and drop an image on it")
     _end(size, "predict", args.out, args.check or "FOLDER", "--out", _unused("predictions.csv"))

@@ -68,7 +68,7 @@ WRONG = [
     ([*FIT, "~/m", "--head", "forrest"], "--head forrest: choose auto, "),
     (["explain", "~/empty", "~/one", "--out", "~/o"], "is no embcam model"),
     (["explain", "~/nowhere", "~/one", "--out", "~/o"], "nowhere: no such folder"),
-    (["explain", "~/model", "~/cut", "--out", "~/o"], "Or pass --skip-broken"),
+    (["explain", "~/model", "~/cut", "--out", "~/o"], "or pass --skip-broken"),
     (["explain", "~/model", "~/one", "--out", "~/out", "--no-pages"], "out"),
     (["embed", "~/photos", "--out", "~/o", "--workers", "2"], "workers"),
     (["embed", "~/photos", "--out", "~/o", "--model", "~/model", "--size", "64"], "--size: --model"),

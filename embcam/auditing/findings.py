@@ -137,7 +137,7 @@ def _label_issues_lines(issues: pd.DataFrame) -> list[str]:
         first = pairs.iloc[0]
         lines.append(f"The same image, or a very similar one, labelled two ways: {len(pairs)}, first {first['image']} ({first['given']}) "
                      f"and {first['near_duplicate']} ({first['likely']}).")
-    if doubted.empty: return [*lines, "No label is listed."]
+    if doubted.empty: return [*lines, f"No {'other '*bool(len(pairs))}label is listed."]
     first = doubted.iloc[0]
     number = "1 label is" if len(doubted) == 1 else f"{len(doubted)} labels are"
     return [*lines, f"{number} probably wrong, first {first['image']}: given {first['given']}, likely {first['likely']}."]

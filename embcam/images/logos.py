@@ -120,8 +120,8 @@ def _write(draw: ImageDraw.ImageDraw, text: str, font: str, width: float, height
         x += face.getlength(letter) + tracking * size
 
 # %% ../../nbs/1_images/05_logos.ipynb #2ab89469
-def _stencil(logo: Logo, s: int) -> np.ndarray:  # float32 (s, s): below 0 outside the strokes, above 1 inside
-    "The print before it is placed."
+def _stencil(logo: Logo, s: int) -> np.ndarray:  # uint8 (s, s)
+    "The print before it is placed, with soft edges."
     im = Image.new("L", (s, s))
     draw = ImageDraw.Draw(im)
     _write(draw, logo.brand, logo.font, logo.width * s, .26 * s, .5 * s, .45 * s, logo.tracking)
@@ -130,20 +130,39 @@ def _stencil(logo: Logo, s: int) -> np.ndarray:  # float32 (s, s): below 0 outsi
     far = 6 + s // 50  # farther than the blur reaches: what is blank stays blank
     box = max(left - far, 0), max(top - far, 0), min(right + far, s), min(bottom + far, s)
     im.paste(im.crop(box).filter(ImageFilter.GaussianBlur(s / 310)), box)
-    soft = np.asarray(im, np.float32) / 255
-    return (soft - .45 + .24 * logo.weight) * 5 + .5
+    return np.asarray(im)
+
+
+def _cut(soft: np.ndarray, logo: Logo, eaten: float | np.ndarray = 0) -> np.ndarray:  # uint8: 0 outside the strokes, 255 inside
+    "Soft edges cut off again, and what is eaten from the strokes."
+    strokes = (soft.astype(np.float32) / 255 - .45 + .24 * logo.weight) * 5 + .5
+    return np.uint8(255 * np.clip(strokes - eaten, 0, 1))
 
 # %% ../../nbs/1_images/05_logos.ipynb #7a1395a2
-def _place(ink: np.ndarray, logo: Logo, dx: float = 0, dy: float = 0, turn: float = 0) -> np.ndarray:  # (s/3, s/3) in [0, 1]
+def _strip(corners: tuple, inked: tuple[int, int], s: int) -> tuple[int, int, tuple]:
+    "The rows of a strip of `s` that any ink comes to, and where their corners come from: all else stays blank."
+    nw, sw, se, ne = map(np.array, corners)
+    edges = [(row - top[1])/(bottom[1] - top[1])*s for top, bottom in ((nw, sw), (ne, se)) for row in inked]
+    y0 = min(max(int(min(edges)) - 1, 0), s - 1)
+    y1 = max(min(int(max(edges)) + 2, s), y0 + 1)
+    def at(top, bottom, y): return tuple((top + (bottom - top)*(y/s)).tolist())
+    return y0, y1, (*at(nw, sw, y0), *at(nw, sw, y1), *at(ne, se, y1), *at(ne, se, y0))
+
+
+def _place(pixels: np.ndarray, logo: Logo, dx: float = 0, dy: float = 0, turn: float = 0) -> np.ndarray:  # (s/3, s/3) in [0, 1]
     "Bend, turn and move the print, and scale it down; `dx`, `dy` and `turn` come on top, for a second print."
-    s, a = len(ink), np.deg2rad(logo.turn + turn)
+    s, a = len(pixels), np.deg2rad(logo.turn + turn)
     def source(x, y):
         x, y = x - s * (.5 + logo.x + dx), y - s * (.5 + logo.y + dy)
         u, v = np.cos(a) * x + np.sin(a) * y, np.cos(a) * y - np.sin(a) * x
         return u + s / 2, v - logo.curve * u * u / s + s / 2
-    xs = np.linspace(0, s, 17).astype(int).tolist()
-    mesh = [((l, 0, r, s), (*source(l, 0), *source(l, s), *source(r, s), *source(r, 0))) for l, r in zip(xs, xs[1:])]
-    im = Image.fromarray(np.uint8(255 * np.clip(ink, 0, 1)))
+    rows = np.flatnonzero(pixels.any(1))
+    mesh, xs = [], np.linspace(0, s, 17).astype(int).tolist()
+    for left, right in zip(xs, xs[1:]):
+        corners = source(left, 0), source(left, s), source(right, s), source(right, 0)
+        y0, y1, quad = _strip(corners, (rows[0] - 1, rows[-1] + 2), s)
+        mesh.append(((left, y0, right, y1), quad))
+    im = Image.fromarray(pixels)
     return np.asarray(im.transform(im.size, Image.Transform.MESH, mesh, Image.Resampling.BILINEAR).reduce(3), np.float32) / 255
 
 # %% ../../nbs/1_images/05_logos.ipynb #9479432b
@@ -175,17 +194,18 @@ def _missing(logo: Logo, clean: np.ndarray, rng: np.random.Generator) -> np.ndar
 # %% ../../nbs/1_images/05_logos.ipynb #bc6d3af1
 def _ink(logo: Logo, s: int) -> tuple[np.ndarray, np.ndarray]:  # Two of (s, s) in [0, 1]
     "Where there is ink: as it should be, and as it is."
-    rng, stencil = np.random.default_rng([*logo.seed, 2]), _stencil(logo, 3 * s)
-    clean = _place(stencil, logo)
+    rng, soft = np.random.default_rng([*logo.seed, 2]), _stencil(logo, 3 * s)
+    full = _cut(np.arange(256), logo)[soft]  # all levels once, instead of all pixels
+    clean = _place(full, logo)
     if not logo.defect: return clean, clean
     if logo.defect == "double":
         a, far = rng.uniform(0, 2 * np.pi), .015 + .023 * logo.strength
-        ghost = _place(stencil, logo, far * np.cos(a), far * np.sin(a), rng.uniform(-.8, .8))
+        ghost = _place(full, logo, far * np.cos(a), far * np.sin(a), rng.uniform(-.8, .8))
         return clean, 1 - (1 - clean) * (1 - rng.uniform(.45, .8) * ghost)
     lost = _missing(logo, clean, rng)
     if logo.defect != "thin": return clean, clean * (1 - lost)
     eaten = np.maximum(2.2 + 1.1 * _noise(rng, 3 * s, s / 24, s / 24), 0)
-    broken = _place(stencil - eaten, logo)
+    broken = _place(_cut(soft, logo, eaten), logo)
     return clean, clean * (1 - lost) + .85 * broken * lost
 
 # %% ../../nbs/1_images/05_logos.ipynb #9b2ca3fc
