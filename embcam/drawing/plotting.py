@@ -50,7 +50,8 @@ def _checked_strength(strength: np.ndarray, signed: bool) -> np.ndarray:
     if strength.ndim != 2: raise ValueError(f"A map has two axes, not the shape {strength.shape}.")
     least, most = strength.min(initial=0), strength.max(initial=0)
     if not (least >= low - 1e-5 and most <= 1 + 1e-5):  # False for NaN, too
-        raise ValueError(f"A map to draw lies in [{low:.0f}, 1], not in [{least:.3g}, {most:.3g}]: scale it with cam.heat first.")
+        raise ValueError(f"A map to draw lies in [{low:.0f}, 1], not in [{least:.3g}, {most:.3g}]: "
+                         "scale it with embcam.images.layer_maps.heat first.")
     return np.clip(strength, low, 1)
 
 # %% ../../nbs/2_drawing/01_plotting.ipynb #22d166bc

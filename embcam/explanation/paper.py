@@ -55,7 +55,7 @@ def similarities(
     "Cosine similarity of imputed vector and embedding, for every image and strategy."
     c = explainer.classifier
     E = c.embed(images)
-    predicted = c.head_.predict(E)  # of all at once: a forest takes as long for one
+    predicted = c.head_.predict(E)
     rows = []
     for e, told, label, name in zip(tqdm(E, desc="ranking", disable=not progress), predicted, images.labels, images.names):
         top = explainer.rank(e, told).features[:explainer.n_top]
