@@ -45,10 +45,12 @@ def mark_measures(
 ) -> dict[str, float]:
     "How far predictions go by a mark."
     own = codes == c
+    odd = own != shows  # they break the rule that the mark belongs to the class
     plain, without, marked = scores
     right = [(p.argmax(1) == codes)[side] for p in (without, marked) for side in (own, ~own)]
     change = _log_odds(marked[:, c]) - _log_odds(without[:, c])
     return {"cross AUC": _auc(own, np.where(own, without[:, c], marked[:, c])),
+            "cross AUC, photographs": _auc(own[odd], plain[odd, c]),
             "AUC without the mark": _auc(own, without[:, c]),
             "AUC on unmarked images": _auc(own[~shows], plain[~shows, c]),
             "worst group": float(min(group.mean() for group in right)),
@@ -70,6 +72,41 @@ def paired_interval(
         found.append(_auc(own[some], after[some]) - _auc(own[some], before[some]))
     low, high = np.nanquantile(found, [.025, .975])
     return _auc(own, after) - _auc(own, before), float(low), float(high)
+
+# %% ../../nbs/7_auditing/11_proof.ipynb #3596e67d
+@patch
+def measures(
+    self: Repair,
+    k: int,  # Which of its marks
+) -> list[dict]:  # Before and after
+    "`mark_measures` of a mark, by heads that have not seen the image."
+    mark, head, kept = self.marks[k], self.before.head_, self.kept
+    codes, c = head.indices(self.labels[kept]), head.index(mark.label)
+    return [mark_measures(p[[0, 1, 2 + k]][:, kept], codes, mark.shows[kept], c) for p in (self.old, self.new)]
+
+# %% ../../nbs/7_auditing/11_proof.ipynb #34709789
+_APART = .1  # of two AUCs, below which they say the same
+
+
+def _odd_photographs(found: Repair, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "Which images that break the rule of a mark are of its class, and their scores before and after, as they are, (n,) each."
+    mark, c = found.marks[k], found.before.head_.index(found.marks[k].label)
+    own = found.labels == mark.label
+    odd = found.kept & (own != mark.shows)
+    return own[odd], found.old[0, odd, c], found.new[0, odd, c]
+
+
+def _contradiction(found: Repair, k: int, after: dict, seed: int) -> str:
+    "What photographs say against the edited images; empty where they agree, or cannot say."
+    own, _, scores = _odd_photographs(found, k)
+    if own.all() or not own.any(): return ""
+    nothing = np.zeros(len(own))  # the scores of a head with an AUC of one half
+    by_photographs, low, high = np.add(paired_interval(own, nothing, scores, seed), .5)
+    if by_photographs > after["cross AUC"] - _APART or high > after["cross AUC"]: return ""
+    label = found.marks[k].label
+    return (f"Photographs contradict the edited images: {own.sum()} of {label} without the mark are told from {(~own).sum()} others with "
+            f"it with an AUC of {by_photographs:.2f} (95 % interval {low:.2f} to {high:.2f}), edited ones with {after['cross AUC']:.2f}. "
+            "What goes with the mark lies outside its box, too, and the head goes by that: take more photographs of these two kinds.")
 
 # %% ../../nbs/7_auditing/11_proof.ipynb #5b37af74
 _EXPLAINED = 10  # images
@@ -154,27 +191,18 @@ class Proof:
         rows = json.loads(self.table.to_json(orient="records"))
         return dict(repair=repr(self.repair), measures=rows, cost=self.cost, controls=self.controls, limits=self.limits, worse=self.worse)
 
-# %% ../../nbs/7_auditing/11_proof.ipynb #3596e67d
-@patch
-def measures(
-    self: Repair,
-    k: int,  # Which of its marks
-) -> list[dict]:  # Before and after
-    "`mark_measures` of a mark, by heads that have not seen the image."
-    mark, head, kept = self.marks[k], self.before.head_, self.kept
-    codes, c = head.indices(self.labels[kept]), head.index(mark.label)
-    return [mark_measures(p[[0, 1, 2 + k]][:, kept], codes, mark.shows[kept], c) for p in (self.old, self.new)]
-
 # %% ../../nbs/7_auditing/11_proof.ipynb #c2679a44
 _FEW = 10  # unmarked images of a class below which an AUC says little
 
 
-def _limits(found: Repair, mark: Mark, before: dict, after: dict) -> list[str]:
+def _limits(found: Repair, k: int, before: dict, after: dict, seed: int) -> list[str]:
     "What the measures of a mark cannot show."
+    mark = found.marks[k]
     own = (found.labels == mark.label) & found.kept
     unmarked, others = int((own & ~mark.shows).sum()), int((~own & found.kept & mark.shows).sum())
     said = [f"{mark.label}: {unmarked} of {own.sum()} images of the class are without the mark and {others} others with it; all other "
             "combinations were made by editing, and edited images are not photographs."]
+    if against := _contradiction(found, k, after, seed): said.append(against)
     if unmarked < _FEW: said.append(f"With {unmarked} unmarked images of {mark.label} the AUC on unmarked images says little.")
     lost = before["AUC without the mark"] - after["AUC without the mark"]
     left = after["AUC without the mark"]
@@ -186,8 +214,8 @@ def _limits(found: Repair, mark: Mark, before: dict, after: dict) -> list[str]:
     return said
 
 
-def _compared(found: Repair, k: int, seed: int) -> tuple[dict, dict, tuple]:
-    "Measures of a mark before and after, and what has become of its AUC without the mark."
+def _compared(found: Repair, k: int, seed: int) -> tuple[dict, dict, tuple, tuple]:
+    "Measures of a mark before and after, and what has become of its AUC without the mark and of the cross AUC of photographs."
     mark, kept = found.marks[k], found.kept
     c, own = found.before.head_.index(mark.label), found.labels[kept] == mark.label
     before, after = found.measures(k)
@@ -195,7 +223,8 @@ def _compared(found: Repair, k: int, seed: int) -> tuple[dict, dict, tuple]:
     some = _held_out_first(found, mark, _EXPLAINED, seed)
     for measures, classifier in ((before, found.before), (after, found.after)):
         measures["relevance in the box"] = relevance_in_box(audit_explainer(classifier, seed), found, mark, some)
-    return before, after, change
+    rule = np.isfinite(before["cross AUC, photographs"])
+    return before, after, change, paired_interval(*_odd_photographs(found, k), seed) if rule else (0, 0, 0)
 
 
 def _cost_sentence(mark: Mark, change: tuple) -> str:
@@ -219,10 +248,14 @@ def _mean_auc_change(found: Repair, seed: int) -> tuple[float, float, float]:
 
 def _why_worse(rows: list, whole: tuple) -> str:
     "Why a repair makes it worse; empty where it does not."
-    for mark, before, after, change in rows:
+    for mark, before, after, change, photographs in rows:
         if after["cross AUC"] < before["cross AUC"] - .01:
             return (f"The repair makes it worse: the cross AUC of {mark.label} falls from {before['cross AUC']:.3f} to "
                     f"{after['cross AUC']:.3f}.")
+        if photographs[0] < -.05 and photographs[2] < 0:
+            name = "cross AUC, photographs"
+            return (f"The repair makes it worse: among photographs {mark.label} without the mark against others with it falls from "
+                    f"{before[name]:.3f} to {after[name]:.3f}.")
         if change[0] < -.02 and change[2] < 0:
             return (f"The repair makes it worse: the AUC of {mark.label} without the mark falls from "
                     f"{before['AUC without the mark']:.3f} to {after['AUC without the mark']:.3f}.")
@@ -240,11 +273,11 @@ def prove(
     if self.old is None: raise ValueError("A class has too few images, or groups of them, to hold any out: nothing can be proved.")
     rows, table, cost, limits, controls = [], [], [], [], []
     for k, mark in enumerate(self.marks):
-        before, after, change = _compared(self, k, seed)
-        rows.append((mark, before, after, change))
+        before, after, change, photographs = _compared(self, k, seed)
+        rows.append((mark, before, after, change, photographs))
         table += [dict(mark=mark.label, measure=name, before=before[name], after=after[name]) for name in before]
         cost.append(_cost_sentence(mark, change))
-        limits += _limits(self, mark, before, after)
+        limits += _limits(self, k, before, after, seed)
         controls.append(_control_sentence(self, k, seed, progress))
     whole = _mean_auc_change(self, seed)
     moved = int((self.old[0].argmax(1) != self.new[0].argmax(1))[self.kept].sum())
@@ -283,11 +316,14 @@ def _strip(found: Repair, k: int, i: int) -> dict:
     return dict(heading=f"{found.images.names[i]}, {seen}", text=f"Score of {mark.label}: {'; '.join(told)}.", tiles=tiles)
 
 
+def _as_number(value: float) -> str: return f"{value:.3f}" if np.isfinite(value) else "none"
+
+
 def _proof_page(proof: Proof, seed: int) -> str:  # HTML
     "The page of a proof."
     found = proof.repair
     strips = [_strip(found, k, i) for k, mark in enumerate(found.marks) for i in _held_out_first(found, mark, _STRIPS, seed).tolist()]
-    rows = [(row.mark, row.measure, f"{row.before:.3f}", f"{row.after:.3f}") for row in proof.table.itertuples()]
+    rows = [(row.mark, row.measure, _as_number(row.before), _as_number(row.after)) for row in proof.table.itertuples()]
     table = dict(heading="", text="By heads that have not seen the image, all states of it on one side.", tiles=[], rows=rows,
                  head=["mark of", "measure", "before", "after"])
     def plain(lines): return [dict(heading="", text=line, tiles=[]) for line in lines]
