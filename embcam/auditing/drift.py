@@ -271,7 +271,7 @@ def _check_sizes(images: ImageSet, names: tuple[str, str]) -> str:
         raise ValueError(f"Images of {names[0]} are {x} x {y} pixels, those of {names[1]} {u} x {v}: "
                          "resampling alone would make them differ. Bring them to one size first.")
     rest = sum(n for some in (a, b) for size, n in some.items() if size not in common)
-    return f"{rest} images have a size that does not occur in the other folder: a change of size counts as a change." if rest else ""
+    return f"{rest} image{' has' if rest == 1 else 's have'} a size that does not occur in the other folder: a change of size counts as a change." if rest else ""
 
 
 def _check_copies(images: ImageSet, is_b: np.ndarray) -> str:
