@@ -1117,13 +1117,16 @@ def _class_table(names: list, predictions: list, classes: Sequence):
     return pd.DataFrame(dict(image=names) | columns | {f"p({c})": [p.scores[c] for p in predictions] for c in classes})
 
 
-def _unusual_table(model: "EmbeddingModel", names: list, answers):
-    "A row for each image: how unusual it is, and whether that is beyond the threshold."
+def _unusual_table(model: "EmbeddingModel", names: list, answers, known):
+    "A row for each image: how unusual it is, and whether that is beyond the threshold; the most unusual first."
     import numpy as np
     import pandas as pd
+
+    from embcam.explanation.reliability import with_warnings
     limit = model.threshold()
     words = np.where(answers > limit, "unusual", "usual")
-    return pd.DataFrame({"image": names, "prediction": words, model.head_.classes[0]: answers, "threshold": limit})
+    table = pd.DataFrame({"image": names, "prediction": words, model.head_.classes[0]: answers, "threshold": limit})
+    return with_warnings(table, known).sort_values(model.head_.classes[0], ascending=False, kind="stable", ignore_index=True)
 
 
 def _answer_table(model: "EmbeddingModel", images: dict):
@@ -1134,10 +1137,10 @@ def _answer_table(model: "EmbeddingModel", images: dict):
     from embcam.explanation.reliability import NearestNeighborDistance, with_warnings
     head, names, sources = model.head_, list(images), list(images.values())
     known = model.knows(sources)
-    if hasattr(model, "bank_"): return with_warnings(_unusual_table(model, names, -model.score_samples(sources)), known)
+    if hasattr(model, "bank_"): return _unusual_table(model, names, -model.score_samples(sources), known)
     E = model.embed(sources)
     answers = model.scores(E)
-    if head.task == "unlike": return with_warnings(_unusual_table(model, names, answers[:, 0]), known)
+    if head.task == "unlike": return _unusual_table(model, names, answers[:, 0], known)
     if head.task == "classes": table = _class_table(names, model.predictions(E), model.classes_.tolist())
     else:
         first = answers[:, 0] if head.task == "values" else np.array(head.predict(E))
@@ -1174,7 +1177,7 @@ def _first_to_see(table, images: dict, n: int = 3) -> list:
     "The images to look at first: those that are wrong, as they come, then those with a warning, then those with the smallest margin."
     import numpy as np
     wrong = table.get("wrong", np.full(len(table), "")) == "wrong"
-    calm, margin = table["warning"] == "", table.get("margin", np.zeros(len(table)))
+    calm, margin = table["warning"].isin(["", "training image"]), table.get("margin", np.zeros(len(table)))
     order = np.lexsort((np.where(wrong, 0, margin), calm | wrong, ~wrong))
     return [images[table["image"].iloc[i]] for i in order[:n]]
 

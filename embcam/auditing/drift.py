@@ -271,7 +271,8 @@ def _check_sizes(images: ImageSet, names: tuple[str, str]) -> str:
         raise ValueError(f"Images of {names[0]} are {x} x {y} pixels, those of {names[1]} {u} x {v}: "
                          "resampling alone would make them differ. Bring them to one size first.")
     rest = sum(n for some in (a, b) for size, n in some.items() if size not in common)
-    return f"{rest} image{' has' if rest == 1 else 's have'} a size that does not occur in the other folder: a change of size counts as a change." if rest else ""
+    have = "image has" if rest == 1 else "images have"
+    return f"{rest} {have} a size that does not occur in the other folder: a change of size counts as a change." if rest else ""
 
 
 def _check_copies(images: ImageSet, is_b: np.ndarray) -> str:
@@ -405,7 +406,7 @@ def _frame(backbone: Backbone, images: ImageSet, i: int) -> Frame:
 def _place_words(d: Drift) -> str:
     "What the cells say."
     chance = f"images dealt out by lot {len(d.auc_dealt)} times: p = {d.p_value:.3g}"
-    if not d.steady: return f"No place differs more than by chance ({chance}): whatever stays in place in many images is the same in both."
+    if not d.steady: return f"No place differs more than by chance ({chance})."
     left, top = d.peak
     times = f"{d.map.max():.1f} times as much as chance does"
     return f"A place differs, {left:.0%} from the left and {top:.0%} from the top, {times} ({chance})."
