@@ -282,7 +282,7 @@ def prove(
     whole = _mean_auc_change(self, seed)
     moved = int((self.old[0].argmax(1) != self.new[0].argmax(1))[self.kept].sum())
     cost.append("Mean AUC of all classes, images as they are: {:+.3f} (95 % interval {:+.3f} to {:+.3f}); ".format(*whole)
-                + f"{moved} of {self.kept.sum()} predictions are others. Where the mark went with the class, losing it costs points that "
+                + f"{moved} of {self.kept.sum()} predictions change. Where the mark went with the class, losing it costs points that "
                 "were never earned.")
     frame = pd.DataFrame(table, columns=["mark", "measure", "before", "after"])
     return Proof(self, frame, cost, limits, controls, _why_worse(rows, whole))
