@@ -88,6 +88,10 @@ def _helped(knobs: SimpleNamespace, *names: str) -> list:
     return [piece for name in names for piece in (getattr(knobs, name), hint(name))]
 
 # %% ../../nbs/8_explorer/05_page.ipynb #25f42289
+_RANKING = ("Red speaks for the class, blue against it; hatched: matters by being absent. The switches choose what is kept. "
+            "A feature has no name but its layer and number: One feature, at the bottom, shows what it sees.")
+
+
 def _arrange(
     page: Page,  # Maps, image, switches and texts
     knobs: SimpleNamespace,  # From `make_knobs`
@@ -102,8 +106,7 @@ def _arrange(
     image = card("Image", page.image, text.prediction)
     quick = Box([VBox(_helped(knobs, name)) for name in ("top", "layer", "opacity")]).add_class("emb-quick")
     maps = card("Where in the image", text.error, page.before.box, page.now.box, quick, text.notes, text.facts)
-    about = HTML_PARTS.title(
-        "Ranking", "Red speaks for the class, blue against it; hatched: matters by being absent. The switches choose what is kept.")
+    about = HTML_PARTS.title("Ranking", _RANKING)
     ranking = VBox([HTML(str(about)), page.switches.grid]).add_class("emb-card")
     target = card("Target", *_helped(knobs, "target", "label", "versus", "ranking"))
     looks = card("Map", *_helped(knobs, "method", "scale", "outline"))

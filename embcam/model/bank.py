@@ -59,8 +59,8 @@ def nearest_distances(
     theirs = None if owners is None else torch.as_tensor(owners[1])
     for start in range(0, len(x), _AT_ONCE):
         some = x[start:start + _AT_ONCE]
-        d = squares - 2*(some @ b.T)
-        if owners is not None: d[torch.as_tensor(owners[0][start:start + _AT_ONCE])[:, None] == theirs] = torch.inf
+        d = torch.addmm(squares, some, b.T, alpha=-2)
+        if owners is not None: d.masked_fill_(torch.as_tensor(owners[0][start:start + _AT_ONCE])[:, None] == theirs, torch.inf)
         nearest = d.topk(min(_NEIGHBOURS, len(b)), 1, largest=False).values
         found.append((nearest + (some**2).sum(1, keepdim=True)).clamp(0).sqrt().mean(1))
     return torch.cat(found).numpy()

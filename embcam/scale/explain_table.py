@@ -120,7 +120,7 @@ def _plain_explained(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def explain_files(
-    files: Iterable,  # (name, path, label) of each, as of `list_images`
+    files: Iterable,  # Paths, or (name, path, label) of each, as of `list_images`
     out: str | Path,  # Folder to make, or to go on with
     explainer: Explainer,  # Explains
     label=None,  # The class to explain; default the predicted one
@@ -137,6 +137,7 @@ def explain_files(
     how = {name: str(getattr(explainer, name)) for name in ("target", "ranking", "top", "method", "random_state", "samples", "limits")}
     settings = dict(rows="explanations") | settings_of(c.backbone, c.head_) | how | {name: str(value) for name, value in asked.items()}
     work = ExplainPart(open_run(out, settings, force), settings, explainer, asked)
+    files = ((str(file), str(file), None) if isinstance(file, (str, Path)) else file for file in files)
     ledger = do_all(work, files, part_size, "explaining" if progress else None, **engine)
     title = f"{ledger.before + ledger.now:,} images explained"
     _write_index(Path(out), title, c.head_.score_kind)
