@@ -176,7 +176,9 @@ def _how_to_trust(names: list) -> str:
 def _read_record(path: Path) -> dict:
     "What model.json says; ModelError where there is none, or of another format."
     try: record = json.loads((path/"model.json").read_text(encoding="utf-8"))
-    except FileNotFoundError: raise ModelError(f"{path} is no embcam model: it holds no model.json.") from None
+    except FileNotFoundError:
+        why = "it holds no model.json" if path.exists() else "there is no such folder"
+        raise ModelError(f"{path} is no embcam model: {why}.") from None
     except (ValueError, OSError) as error: raise ModelError(f"{path/'model.json'} is damaged ({error}).") from error
     if not isinstance(record, dict): raise ModelError(f"{path/'model.json'} is damaged: it describes no model.")
     if record.get("format") != _FORMAT:

@@ -153,6 +153,7 @@ class EmbeddingModel(BaseEstimator):
         An ImageSet and a table bring their labels. A table takes the options of `_fit_table`, such as max_gb. A regression takes
         numbers, (n,) or (n, outputs), what learns from images alone nothing.
         """
+        if self.backbone is None: raise ValueError("There is no network: pass a backbone, such as Backbone(pooled='stages').")
         X = collected(X)
         if sample_weight is not None: fit_params["sample_weight"] = sample_weight
         if y is None and is_table(X): return _fit_table(self, load_table(X), **fit_params)
@@ -278,6 +279,8 @@ class EmbeddingClassifier(ClassifierMixin, EmbeddingModel):
 
     def fit(self, X, y=None, sample_weight=None, **fit_params):
         "As `EmbeddingModel.fit`; ValueError for what is no classifier."
+        if isinstance(self.estimator, str):
+            raise ValueError(f"estimator={self.estimator!r}: pass a scikit-learn classifier; `choose` takes heads by name.")
         if self.estimator is not None: check_classifier(self.estimator)
         return super().fit(X, y, sample_weight, **fit_params)
 
@@ -406,7 +409,7 @@ def choose(
     backbone: Backbone,  # Turns images into embeddings
     X,  # Training images or embeddings, as for `fit`
     y=None,  # Labels; an ImageSet brings its own
-    heads: Sequence = tuple(HEADS),  # Which to compare; one alone is tuned and calibrated
+    heads: Sequence | str = tuple(HEADS),  # Which to compare; one alone is tuned and calibrated
     groups=None,  # Images of one group are never on both sides of a fold, (n,); an ImageSet may bring its own
     n_features: str | int | float | None = None,  # As for the class; None: as each head is made for
     random_state: int = 0,  # Seed of folds, selection and estimators
@@ -420,7 +423,7 @@ def choose(
     if groups is None: groups = getattr(X, "groups", None)
     names, hashes, E = None, None, table
     if table is None: backbone, names, E, hashes = _embedded(backbone, X, progress)
-    choice = choose_head(E, labels, random_state, tuple(heads), groups, n_features, progress)
+    choice = choose_head(E, labels, random_state, heads, groups, n_features, progress)
     model = cls(backbone, choice.estimator, choice.n_features, random_state, progress)
     model.choice_ = choice
     if choice.probabilities is not None: held_out = held_out_classes(choice.probabilities, choice.codes)

@@ -104,6 +104,7 @@ def _as_cache(
     "The mapping that keeps embeddings."
     if isinstance(cache, (str, Path)): return DiskCache(cache)
     if cache is True: return {}
+    if not isinstance(cache, (bool, MutableMapping)): raise ValueError(f"cache={cache!r}: pass True, False, a folder, or a mapping.")
     return None if cache is False else cache
 
 # %% ../../nbs/2_network/08_embedding.ipynb #d393f857
@@ -137,6 +138,7 @@ class Backbone:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.cache = _as_cache(cache)
         with torch.inference_mode(False): network, self.arch, self.weights, preset, self.trained = build_network(arch, weights, seed)
+        if not isinstance(size, (int, np.integer, type(None))): raise ValueError(f"size={size!r}: pass a whole number of pixels.")
         preparation = Preparation.choose(preset, size=size, resize=resize, crop=crop, interpolation=interpolation, mean=mean, std=std)
         self.weights_hash = weights_hash(network)
         self.structure = repr(network)

@@ -310,6 +310,8 @@ def build_network(
     seed: int = 0,  # For untrained weights
 ) -> tuple:  # (network without head, its name, name of its weights, preset for its images or None, whether it is trained)
     "A network with its weights; random ones warn. ValueError for another name, WeightsError for weights that cannot be used."
+    if not isinstance(arch, (str, nn.Module)):
+        raise ValueError(f"{arch!r} is no network: pass a name, such as 'resnet18', or a module, and of a class an instance.")
     if own := isinstance(arch, nn.Module):
         network = _as_float32(copy_network(arch))
         name = type(_unwrapped(arch)).__name__
