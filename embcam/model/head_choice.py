@@ -48,6 +48,7 @@ def make_folds(
 
 # %% ../../nbs/4_model/05_head_choice.ipynb #9cfdc953
 _RANKED = 2000  # images that features are ranked on within a fold
+_TREES = 100  # of a forest within a fold
 
 
 def _rank_features(E: np.ndarray, codes: np.ndarray, seed: int) -> np.ndarray:
@@ -83,7 +84,8 @@ def out_of_fold(
             columns = orders[i][:feature_count(n_features, len(train), E.shape[1])]
         X, unseen = E[np.ix_(train, columns)], E[np.ix_(test, columns)]
         if name == "forest":
-            margins[0, test] = _log_votes(paper_forest(seed).fit(X, codes[train]).predict_proba(unseen))
+            forest = paper_forest(seed).set_params(n_estimators=_TREES).fit(X, codes[train])
+            margins[0, test] = _log_votes(forest.predict_proba(unseen))
             continue
         scaler, path = linear_path(name, X, codes[train], strengths, seed)
         Z = scaler.transform(unseen)
@@ -249,12 +251,13 @@ def choose_head(
     embeddings: np.ndarray,  # Training embeddings, (n, D)
     labels: np.ndarray,  # Their classes, (n,)
     seed: int = 0,  # Of folds and estimators
-    heads: tuple = tuple(HEADS),  # Which to compare, in the order of preference
+    heads: tuple | str = tuple(HEADS),  # Which to compare, in the order of preference
     groups: np.ndarray | None = None,  # Images of one group are never on both sides of a fold, (n,)
     n_features: str | int | float | None = None,  # As for EmbeddingClassifier; None: as each head is made for
     progress: bool = True,  # Show a progress bar
 ) -> HeadChoice:
     "Compare heads on the same folds, take one by log loss and AUC, fit and calibrate it; ValueError for a head of another name."
+    heads = (heads,) if isinstance(heads, str) else tuple(heads)
     if unknown := [name for name in heads if name not in HEADS]:
         raise ValueError(f"head={unknown[0]!r}: choose 'auto', {', '.join(map(repr, HEADS))}.")
     E = np.asarray(embeddings, float)
