@@ -208,8 +208,10 @@ def cell_evidence(
         maps = [_map_of_cells(cells, w, o) for w, o in zip(vectors, origins)]
     else:
         maps = []
-        for w, o, read in zip(vectors, origins, read_evidence(trace, vectors)):
-            if read is None: read = np.zeros((1, 1))  # w is zero
+        found = read_evidence(trace, vectors)
+        grid = next((read.shape for read in found if read is not None), (1, 1))
+        for w, o, read in zip(vectors, origins, found):
+            if read is None: read = np.zeros(grid)  # w is zero
             rest = w @ (trace.embedding - o) - read.sum()  # what no patch brings is spread evenly
             maps.append(read + rest/read.size)
     return maps[0] if np.ndim(weights) == 1 else np.stack(maps)
