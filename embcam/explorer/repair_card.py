@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from fastcore.basics import patch
 from ipywidgets import HTML, Box, Button, Dropdown, HBox, Layout, Text, VBox
 from ipywidgets import Image as ImageWidget
@@ -114,9 +115,11 @@ def before_and_after(
     facts = []
     for k, mark in enumerate(found.marks):
         before, after = found.measures(k)
-        worse = "worse" if after["cross AUC"] < before["cross AUC"] else ""
-        facts += [(f"cross AUC of {mark.label}", worse, _arrow(before["cross AUC"], after["cross AUC"])),
-                  (f"influence of the mark of {mark.label}", "", _arrow(before["influence"], after["influence"]))]
+        for name in ("cross AUC", "cross AUC, photographs"):
+            if np.isnan(before[name]): continue  # no photograph breaks the rule
+            worse = "worse" if after[name] < before[name] else ""
+            facts.append((f"{name} of {mark.label}", worse, _arrow(before[name], after[name])))
+        facts.append((f"influence of the mark of {mark.label}", "", _arrow(before["influence"], after["influence"])))
     codes = found.before.head_.indices(found.labels[found.kept])
     predicted = [p[0, found.kept].argmax(1) for p in (found.old, found.new)]
     right = [(told == codes).mean() for told in predicted]
