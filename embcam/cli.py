@@ -1040,6 +1040,14 @@ def _explain_alike(args: argparse.Namespace, explainer: "Explainer", images: dic
     _end(f"{args.out}, two pages for each image: open {args.out}/index.html", *_after_explaining(args, images, labels))
 
 
+def _doubts(model: "EmbeddingModel", sources: list) -> list[list[str]]:
+    "What warns of each prediction, in few words, as a table of predictions says it; of a classifier only."
+    from embcam.explanation.reliability import NearestNeighborDistance, brief_warnings
+    if model.head_.task != "classes": return [[] for _ in sources]
+    E, distance = model.embed(sources), NearestNeighborDistance(model.background_)
+    return [brief_warnings(told.margin, distance(e)[1]) for told, e in zip(model.predictions(E), E)]
+
+
 def _stored_entries(
     explainer: "Explainer",  # Answers
     images: dict,  # {name: image}
@@ -1049,7 +1057,8 @@ def _stored_entries(
     from embcam.explanation.stored import stored_maps
     from embcam.progress import tqdm
     todo = tqdm(images.items(), desc="explaining images")
-    entries = [stored_maps(explainer, source, name, labels[name]) for name, source in todo]
+    doubts = _doubts(explainer.classifier, list(images.values()))
+    entries = [stored_maps(explainer, source, name, labels[name]) | dict(warnings=words) for (name, source), words in zip(todo, doubts)]
     known = dict(zip(images, explainer.classifier.knows(list(images.values())).tolist()))
     return _marked(entries, labels, known)
 
@@ -1106,6 +1115,7 @@ def explain(args: argparse.Namespace) -> None:
     write(args, explainer, images, question)
 
 # %% ../nbs/cli.ipynb #1db9bc39
+_NO_CSV = ".xlsx", ".xls", ".ods", ".parquet"  # what a table of predictions is not
 _HEAD = "image,prediction"  # how a table of predictions begins: other programs read these columns
 
 
@@ -1186,6 +1196,7 @@ def _first_to_see(table, images: dict, n: int = 3) -> list:
 def predict(args: argparse.Namespace) -> None:
     "embcam predict"
     out, exported = Path(args.out), os.path.isfile(args.model)
+    if out.suffix.lower() in _NO_CSV: raise ValueError(f"--out {out}: a table is CSV, which a spreadsheet opens; name it {out.stem}.csv.")
     _check_file(args.out, args.force, _HEAD, "table of embcam predict")
     from embcam.files import atomic_file, reading_order, write_csv
     if exported:
@@ -1255,7 +1266,7 @@ def _images_to_judge(args: argparse.Namespace, model: "EmbeddingModel") -> tuple
     numbers, names = model.head_.task == "values", list(map(str, model.head_.classes))
     if args.target is None and numbers:
         raise ValueError(f"The model predicts numbers: pass a table of true ones, --target CSV, of {', '.join(names)}.")
-    unsorted = f"Or explain them as they are: embcam explain {args.model} {args.folder} --out why."
+    unsorted = f"Or explain them as they are: {_typed('embcam', 'explain', args.model, args.folder, '--out', 'why')}."
     if args.target is None: return _load_images(args.folder, args.skip_broken, otherwise=unsorted), None
     if not numbers: raise ValueError("--target has no meaning for a model that predicts no numbers.")
     targets = _read_targets(args, model.backbone.bits)
@@ -1414,7 +1425,7 @@ def audit(args: argparse.Namespace) -> None:
     from embcam.auditing import audit as audit_images
     model = _load_model(args)
     _need_classes(model, "embcam audit")
-    unsorted = f"Or explain them as they are: embcam explain {args.model} {args.folder} --out why."
+    unsorted = f"Or explain them as they are: {_typed('embcam', 'explain', args.model, args.folder, '--out', 'why')}."
     images = _load_images(args.folder, args.skip_broken, groups=None if args.groups == "twins" else args.groups, otherwise=unsorted)
     found = audit_images(model, images, args.out, args.seed)
     print(found)

@@ -97,9 +97,10 @@ def write_demo(
     scores: pd.DataFrame,  # From `score_table`
     test: ImageSet,  # Held-out logos
     seed: int = 0,  # Of everything random
+    samples: int = 1000,  # Of LIME
 ) -> pd.DataFrame:  # Table 2
     "Write figures, Table 2, a folder for each explained image, and an index."
-    paper = Explainer.paper(forest, random_state=seed, samples=1000)
+    paper = Explainer.paper(forest, random_state=seed, samples=samples)
     default = Explainer(better, random_state=seed)
     picked = test[pick_examples(test, list(better.predict(test)), ["good", "double-printed", "interrupted"])]
     exs = [default(image, name=name) for name, image in zip(picked.names, picked.images)]

@@ -102,6 +102,7 @@ WRONG = [
     (["predict", "~/model", "~/one", "--out", "~/one/only/a.png", "--force"], "is no table of embcam predict"),
     (["predict", "~/model", "~/one", "--out", "~/table.csv"], "exists: choose another name, or pass --force"),
     (["predict", "~/model", "~/empty", "--out", "~/f.csv"], "holds no images"),
+    (["predict", "~/model", "~/one", "--out", "~/f.xlsx"], "a table is CSV, which a spreadsheet opens; name it f.csv"),
     (["predict", "~/nowhere", "~/one", "--out", "~/f.csv"], "nowhere: no such folder"),
     (["audit", "~/model", "~/one/only", "--out", "~/o"], "Or explain them as they are: embcam explain"),
     (["compare", "~/photos", "~/photos/good", "--out", "~/o"], "share their images"),

@@ -169,6 +169,7 @@ function tile(one) {
 function list() {
   const typed = at("words").value.toLowerCase().split(/\s+/)
   const found = DATA.entries.filter(e => typed.every(w => [e.name, e.summary, ...e.marks].join(" ").toLowerCase().includes(w)))
+  at("words").parentElement.hidden = DATA.entries.length < 2
   at("count").textContent = `${found.length} of ${DATA.entries.length} images`
   at("images").replaceChildren(...found.map(tile))
   if (found.length) return look(found[0], at("images").firstChild)
