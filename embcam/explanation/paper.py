@@ -21,6 +21,7 @@ from .reliability import rank_correlation
 from .showing import explanation_grid
 from ..figure import PALETTE, figure_jpeg, new_figure
 from ..images import ImageSet, image_names, image_sources, thumbnail
+from ..images.sets import as_image_set
 from ..maps import CosineTarget, activation_maps
 from ..network import Trace
 from ..progress import tqdm
@@ -53,7 +54,7 @@ def similarities(
     progress: bool = True,  # Show a progress bar
 ) -> pd.DataFrame:  # Columns: name, class, strategy, similarity; a row per image and strategy
     "Cosine similarity of imputed vector and embedding, for every image and strategy."
-    c = explainer.classifier
+    images, c = as_image_set(images), explainer.classifier
     E = c.embed(images)
     predicted = c.head_.predict(E)
     rows = []
@@ -187,6 +188,7 @@ def plot(
     shown: Sequence[int] = (1, 3, 5, 7, 13),  # Numbers of top features whose maps are drawn, and all
 ) -> Figure:
     "Curves above; below, maps of the first selection, a row for each strategy."
+    if layer not in set(self.frame["layer"]): raise ValueError(f"layer={layer!r}: choose {', '.join(self.frame['layer'].unique())}.")
     strategies, first = list(dict.fromkeys(self.frame["strategy"])), self.frame["K"].iloc[0]
     tops = [top for top in shown if (first, strategies[0], top) in self.maps and top < first] + [first]
     height = 1.5*len(strategies)

@@ -16,10 +16,10 @@ from matplotlib.figure import Figure
 
 from ..drawing import show_map
 from ..drawing.plotting import explanation_figure
-from ..drawing.plotting import MapRow, map_rows
+from ..drawing.plotting import MapRow, fit_mask, map_rows
 from .records import SHOWN, Explanation
 from ..figure import figure_jpeg, new_figure
-from ..images import image_sources, open_image, resize, thumbnail
+from ..images import image_sources, open_image, thumbnail
 from ..maps import feature_maps
 from ..images.layer_maps import shared_limits
 from ..network import Trace
@@ -62,7 +62,7 @@ def show(
         ranking=_ranking_bars(self),
         notes=self.notes(trust),
         title=_title(self, trust),
-        mask=None if mask is None else resize(np.asarray(mask, bool), combined.shape),
+        mask=None if mask is None else fit_mask(mask, combined.shape),
         label=f"positive relevance\n/ {largest}")
 
 
@@ -137,6 +137,7 @@ def show_features(
     if layer is not None and layer not in self.maps.layers:
         raise ValueError(f"layer={layer!r}: choose {', '.join(map(repr, self.maps.layers))}.")
     if images is None: n = 0
+    if k < 1: raise ValueError(f"k={k}: ask for one feature or more.")
     ids = sorted(self.top[:k].tolist(), key=lambda f: f in self.absent)
     figure = new_figure(figsize=(1.5*(1 + 2*n) + 1.4, 1.6*len(ids) + .3))
     axes = figure.subplots(len(ids), 1 + 2*n, squeeze=False)
@@ -161,11 +162,13 @@ def explanation_grid(
 ) -> Figure:
     "Draw explanations under each other."
     exs = list(explanations)
+    if not exs or len(titles) != len(exs):
+        raise ValueError(f"{len(exs)} explanations and {len(titles)} titles: pass one or more, and a title for each.")
     most = shared_limits([ex.maps for ex in exs]) if shared else None
     rows = []
     for ex, title, mask in zip(exs, titles, masks or [None]*len(exs)):
         maps = replace(ex.maps, limits=most or ex.maps.limits).limited(side)
-        outline = None if mask is None else resize(np.asarray(mask, bool), maps["combined"].shape)
+        outline = None if mask is None else fit_mask(mask, maps["combined"].shape)
         rows.append(MapRow(ex.image, dict(maps), title, outline, {layer: ex.why_empty(layer) for layer in maps}, ex.evidence))
     settings, methods = exs[0].settings, ", ".join(dict.fromkeys(ex.method for ex in exs))
     label = f"positive relevance / largest of the {'layer' if shared else 'map'}"

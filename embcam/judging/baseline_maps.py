@@ -7,6 +7,7 @@ __all__ = ['BASELINES', 'COSTLY', 'RandomFeatures', 'random_control', 'random_ra
            'edges', 'random_map', 'occlusion', 'lime_superpixels', 'rise', 'relax', 'Baseline', 'baselines']
 
 # %% ../../nbs/6_judging/05_baseline_maps.ipynb #b2df36ae
+import inspect
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -266,6 +267,9 @@ class Baseline:
     ):
         if isinstance(baseline, str) and baseline not in BASELINES:
             raise ValueError(f"baseline={baseline!r}: choose {', '.join(map(repr, BASELINES))}, or pass a function.")
+        own = [] if not isinstance(baseline, str) else list(inspect.signature(BASELINES[baseline]).parameters)[4:]
+        if isinstance(baseline, str) and (unknown := [name for name in options if name not in own]):
+            raise ValueError(f"{baseline} has no option {unknown[0]!r}: it has {', '.join(own) or 'none'}.")
         self.classifier = classifier
         self.baseline = baseline
         self.random_state = random_state

@@ -29,6 +29,7 @@ from ..drawing.pages import comparison_page
 from ..figure import new_figure
 from ..files import alone_in, write_csv
 from ..images import ImageSet, Sample
+from ..images.sets import as_image_set
 from .cost import MapMaker, MapResult, run_explainer
 from .faithfulness import LOW_IS_GOOD, METRICS, metric_title
 from .metrics import MASK_METRICS, valid_map
@@ -49,6 +50,7 @@ def split_by_hash(
     images: ImageSet,  # Images
 ) -> tuple[ImageSet, ImageSet]:  # Half to choose settings on, half to report on
     "Two halves fixed by the last bit of each image's SHA-256."
+    images = as_image_set(images)
     odd = np.array([int(_image_hash(image), 16) % 2 for image in images.images], bool)
     return images[~odd], images[odd]
 
@@ -333,6 +335,8 @@ def _read_journal(
 # %% ../../nbs/6_judging/08_comparison.ipynb #c1f21091
 def _checked(explainers: dict[str, MapMaker]) -> dict[str, MapMaker]:
     "The explainers; ValueError if there are none, or one cannot be called."
+    if not isinstance(explainers, Mapping):
+        raise ValueError(f"explainers is a {type(explainers).__name__}: give each a name, such as dict(embcam=Explainer(classifier)).")
     if not explainers: raise ValueError("explainers is empty: name one or more, such as dict(embcam=Explainer(classifier)).")
     for name, explainer in explainers.items():
         if not callable(explainer) or not hasattr(explainer, "classifier"):
@@ -402,7 +406,7 @@ def compare(
     progress: bool = True,  # Show a progress bar
 ) -> Comparison:
     "Score the maps of several explainers on the same images; ValueError for what cannot be compared."
-    metrics = as_metrics(metrics)
+    images, metrics = as_image_set(images), as_metrics(metrics)
     if layers is not None: layers = [layers] if isinstance(layers, str) else list(layers)
     path, lines = None, {}
     if out is not None: path, lines = _open_journal(out, _checked(explainers), images, metrics, layers, seed)

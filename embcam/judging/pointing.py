@@ -15,6 +15,7 @@ import pandas as pd
 from PIL import Image
 
 from ..images import ImageSet, open_image
+from ..images.sets import as_image_set
 from ..explanation import Explainer
 from .baseline_maps import Baseline
 from .cost import run_explainer
@@ -29,6 +30,7 @@ def confident_images(
     most: int = 12,  # At most so many of each class
 ) -> dict[str | int, list[int]]:  # {class: positions, the highest score first}; classes without one are left out
     "The images of each class that are predicted rightly and with the highest scores."
+    images = as_image_set(images)
     embeddings = classifier.embed(images)
     labels = np.asarray(images.labels)
     scores = classifier.scores(embeddings)

@@ -24,6 +24,7 @@ from torch import nn
 from ..explanation import Explainer
 from ..explanation.reliability import rank_correlation
 from ..images import ImageSet, open_image, resize
+from ..images.sets import as_image_set
 from .baseline_maps import random_control
 from .cost import MapMaker, run_explainer
 from ..model import EmbeddingClassifier
@@ -145,7 +146,7 @@ def _compare_maps(
     progress: bool,  # Show a progress bar
 ) -> pd.DataFrame:  # Columns: image, check, layer, spearman, ssim, change
     "Compare maps under changed conditions with the true ones, always for the same class."
-    images = images.at_bits(explainer.classifier.backbone.bits)
+    images = as_image_set(images).at_bits(explainer.classifier.backbone.bits)
     rows = []
     for i, sample in enumerate(tqdm(images, total=len(images), desc="sanity checks", disable=not progress)):
         true = run_explainer(explainer, sample.image)

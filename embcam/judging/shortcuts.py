@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_dilation, gaussian_filter, uniform_filter
 
 from ..images import ImageSet, open_image
+from ..images.sets import as_image_set
 from .cost import MapMaker, run_explainer
 from .metrics import pixel_auc
 from .sanity import trained_again
@@ -160,9 +161,10 @@ def plant_shortcut(
     seed: int = 0,  # Of the place, and of which images are marked
 ) -> Shortcut:
     "Teach a head like this one a mark; ValueError for a class with fewer than four images."
+    if isinstance(mark, str) and mark not in MARKS: raise ValueError(f"mark={mark!r}: choose {', '.join(MARKS)}, or pass a function.")
     rng = np.random.default_rng(seed)
     place, draw = int(rng.integers(4)), MARKS[mark] if isinstance(mark, str) else mark
-    labels = np.asarray(images.labels)
+    labels = np.asarray(as_image_set(images).labels)
     if label is None: label = max(images.classes, key=lambda c: (labels == c).sum())
     members = rng.permutation(np.flatnonzero(labels == label))
     if len(members) < 4: raise ValueError(f"Class {label!r} has {len(members)} images: a shortcut needs four, two to teach and two to ask.")
@@ -214,6 +216,8 @@ def planted_shortcut(
     progress: bool = True,  # Show a progress bar
 ) -> pd.DataFrame:  # A row per mark, size, image and explainer: maximum, auc, rank
     "Plant marks, teach the head each of them, and see whether maps show it."
+    if not isinstance(explainers, dict) or not explainers:
+        raise ValueError("explainers: name one or more, such as dict(embcam=Explainer(classifier)).")
     classifier = next(iter(explainers.values())).classifier
     rows = []
     planned = [(mark, size) for mark in marks for size in sizes]
