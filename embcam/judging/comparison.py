@@ -336,7 +336,7 @@ def _read_journal(
 def _checked(explainers: dict[str, MapMaker]) -> dict[str, MapMaker]:
     "The explainers; ValueError if there are none, or one cannot be called."
     if not isinstance(explainers, Mapping):
-        raise ValueError(f"explainers is a {type(explainers).__name__}: give each a name, such as dict(embcam=Explainer(classifier)).")
+        raise ValueError(f"explainers={explainers!r}: give each a name, such as dict(embcam=Explainer(classifier)).")
     if not explainers: raise ValueError("explainers is empty: name one or more, such as dict(embcam=Explainer(classifier)).")
     for name, explainer in explainers.items():
         if not callable(explainer) or not hasattr(explainer, "classifier"):
