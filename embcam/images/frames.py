@@ -7,6 +7,7 @@ __all__ = ['Frame', 'Preparation']
 
 # %% ../../nbs/1_images/06_frames.ipynb #863b9246
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from types import SimpleNamespace
 
 from fastcore.basics import patch
@@ -14,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 # %% ../../nbs/1_images/06_frames.ipynb #cc5c4749
+@lru_cache(64)  # all maps of a layer, of all images of a size
 def _axis_weights(
     n: int,  # Pixels of the image along this axis
     shown: tuple[float, float],  # First and last edge of what the network sees of them
@@ -99,7 +101,7 @@ def to_image(
     grid: np.ndarray,  # A map on a layer's grid, (gh, gw)
 ) -> np.ndarray:  # (h, w) float32; 0 where the network saw nothing
     "Resample a map from a layer's grid to the image."
-    rows, columns = (_axis_weights(n=self.image_size[axis], shown=self.shown[axis::2], inside=self.inside[axis::2],
+    rows, columns = (_axis_weights(n=self.image_size[axis], shown=tuple(self.shown[axis::2]), inside=tuple(self.inside[axis::2]),
                                    side=self.size[axis], cells=grid.shape[axis]) for axis in (0, 1))
     return (rows @ grid.astype(np.float32) @ columns.T).astype(np.float32)
 
