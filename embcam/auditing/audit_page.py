@@ -183,7 +183,8 @@ def _artefact_section(
     n: int = 12,  # Images
 ) -> dict:
     "An artefact: images that show it, boxed, and its effect on the score."
-    text = f"{artefact!r}. The images that show it lose {artefact.drop:.2f} of the score when it is blurred out."
+    text = (f"{artefact!r}. The images that show it lose {artefact.drop:.2f} of the score when it is blurred out. "
+            "(Box: left, top, right and bottom as shares of the image. AUC: of the class on images that were held out.)")
     return dict(heading=str(artefact.label), text=text, tiles=_artefact_tiles(a, row, n))
 
 
@@ -214,6 +215,7 @@ def suggested_labels(
 ) -> pd.DataFrame:  # image, class (the likely one), given, score
     "Label issues as a list of changes."
     issues = a.label_issues
+    issues = issues[~(issues["near_duplicate"].notna() & (issues["score"] < .5))]
     columns = {"image": issues["image"], "class": issues["likely"], "given": issues["given"]}
     return pd.DataFrame(columns | {"score": issues["score"].round(4)})
 
