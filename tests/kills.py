@@ -2,7 +2,7 @@
 
 python tests/kills.py [SEED]
 
-Each command runs ten times in a child that is sent SIGKILL at a random moment shortly after one of its file operations, at first where
+Each command runs six times in a child that is sent SIGKILL at a random moment shortly after one of its file operations, at first where
 nothing is, then with --force over a whole result; every run starts on what the one before has left. The last one is let through. Needs
 Linux or macOS; prints a line per command.
 """
@@ -30,7 +30,7 @@ import embcam.explanation.paper
 import embcam.explorer.server
 from embcam.images import make_logos
 
-KILLS, MARK = 10, "embcam-kills-server"
+KILLS, MARK = 6, "embcam-kills-server"
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree", "subprocess.Popen"}
 BEGUN = {".embcam", "comparison.jsonl"}  # an evaluation that is not finished; the same command goes on with it
 
