@@ -115,7 +115,7 @@ def examine(out: Path, whole: set, before: bool) -> None:
 
 
 def kill(home: Path, name: str, argv: list, rng: random.Random) -> str:
-    "Kill one command ten times; what happened, in words."
+    "Kill one command six times; what happened, in words."
     reference, out = home/name/"reference", home/name/"here"/"out"
     code, changes = run(home, [*argv, "--out", reference])
     assert code == 0, (home/"errors").read_text()[-2000:]
@@ -136,7 +136,7 @@ def kill(home: Path, name: str, argv: list, rng: random.Random) -> str:
 
 
 def kill_server(home: Path, rng: random.Random) -> str:
-    "Kill `embcam explore` ten times, at the start of its server or soon after: the server must end with it (Linux)."
+    "Kill `embcam explore` six times, at the start of its server or soon after: the server must end with it (Linux)."
     for _ in range(KILLS):
         change = rng.randint(1, 3)  # a folder, its notebook, the server
         code, _ = run(home, ["explore", "--no-browser"], change, rng.choice([0, 0, .01, .1]))
