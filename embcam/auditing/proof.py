@@ -183,7 +183,8 @@ class Proof:
     worse: str  # Why the repair is none; empty where it is one
 
     def __repr__(self):
-        parts = [repr(self.repair), self.table.round(3).to_string(index=False, na_rep="none") if len(self.table) else "", *self.cost, *self.controls]
+        table = self.table.round(3).to_string(index=False, na_rep="none") if len(self.table) else ""
+        parts = [repr(self.repair), table, *self.cost, *self.controls]
         return "\n".join(filter(None, [*parts, *self.limits, self.worse]))
 
     def record(self) -> dict:
