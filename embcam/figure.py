@@ -121,9 +121,8 @@ class _OwnFigure(Figure):
 
     def draw(self, renderer):
         for text in _texts(self): _write_plainly(text)
-        for axis in [axis for ax in self.axes if not ax.axison for axis in (ax.xaxis, ax.yaxis)]:
-            axis.set_visible(False)  # it is not drawn, and a title would be placed around its ticks
         for axis in [axis for ax in self.axes for axis in (ax.xaxis, ax.yaxis)]:
+            if not axis.axes.axison: axis.set_visible(False)  # it is not drawn, and a title would be placed around its ticks
             if isinstance(axis.get_major_formatter(), LogFormatter):  # writes its powers of ten as formulas
                 for label in axis.get_ticklabels(which="both"): label.set_parse_math(True)
         with _without_latex(), _without_squares(): super().draw(renderer)

@@ -63,8 +63,9 @@ def paired_interval(
     after: np.ndarray,  # Scores, (n,)
     seed: int = 0,  # Of the draws
     draws: int = 500,
-) -> tuple[float, float, float]:  # Difference of the AUCs, and its 95 % interval
+) -> tuple[float, float, float]:  # Difference of the AUCs, and its 95 % interval; NaN where one side is missing
     "What has become of an AUC."
+    if own.all() or not own.any(): return float("nan"), float("nan"), float("nan")
     rng, n = np.random.default_rng(seed), len(own)
     found = []
     for _ in range(draws):
@@ -99,10 +100,10 @@ def _odd_photographs(found: Repair, k: int) -> tuple[np.ndarray, np.ndarray, np.
 def _contradiction(found: Repair, k: int, after: dict, seed: int) -> str:
     "What photographs say against the edited images; empty where they agree, or cannot say."
     own, _, scores = _odd_photographs(found, k)
-    if own.all() or not own.any(): return ""
     nothing = np.zeros(len(own))  # the scores of a head with an AUC of one half
     by_photographs, low, high = np.add(paired_interval(own, nothing, scores, seed), .5)
-    if by_photographs > after["cross AUC"] - _APART or high > after["cross AUC"]: return ""
+    apart = by_photographs <= after["cross AUC"] - _APART and high <= after["cross AUC"]
+    if not apart: return ""  # or one kind is missing, and they are NaN
     label = found.marks[k].label
     return (f"Photographs contradict the edited images: {own.sum()} of {label} without the mark are told from {(~own).sum()} others with "
             f"it with an AUC of {by_photographs:.2f} (95 % interval {low:.2f} to {high:.2f}), edited ones with {after['cross AUC']:.2f}. "
@@ -224,8 +225,7 @@ def _compared(found: Repair, k: int, seed: int) -> tuple[dict, dict, tuple, tupl
     some = _held_out_first(found, mark, _EXPLAINED, seed)
     for measures, classifier in ((before, found.before), (after, found.after)):
         measures["relevance in the box"] = relevance_in_box(audit_explainer(classifier, seed), found, mark, some)
-    rule = np.isfinite(before["cross AUC, photographs"])
-    return before, after, change, paired_interval(*_odd_photographs(found, k), seed) if rule else (0, 0, 0)
+    return before, after, change, paired_interval(*_odd_photographs(found, k), seed)
 
 
 def _cost_sentence(mark: Mark, change: tuple) -> str:
@@ -255,7 +255,7 @@ def _why_worse(rows: list, whole: tuple) -> str:
                     f"{after['cross AUC']:.3f}.")
         if photographs[0] < -.05 and photographs[2] < 0:
             name = "cross AUC, photographs"
-            return (f"The repair makes it worse: among photographs {mark.label} without the mark against others with it falls from "
+            return (f"The repair makes it worse: the cross AUC of {mark.label} among photographs falls from "
                     f"{before[name]:.3f} to {after[name]:.3f}.")
         if change[0] < -.02 and change[2] < 0:
             return (f"The repair makes it worse: the AUC of {mark.label} without the mark falls from "

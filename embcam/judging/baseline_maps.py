@@ -265,11 +265,12 @@ class Baseline:
         random_state: int = 0,  # Seed, mixed with each image
         **options,  # For the baseline, such as masks=4000
     ):
-        if isinstance(baseline, str) and baseline not in BASELINES:
-            raise ValueError(f"baseline={baseline!r}: choose {', '.join(map(repr, BASELINES))}, or pass a function.")
-        own = [] if not isinstance(baseline, str) else list(inspect.signature(BASELINES[baseline]).parameters)[4:]
-        if isinstance(baseline, str) and (unknown := [name for name in options if name not in own]):
-            raise ValueError(f"{baseline} has no option {unknown[0]!r}: it has {', '.join(own) or 'none'}.")
+        if isinstance(baseline, str):
+            if baseline not in BASELINES:
+                raise ValueError(f"baseline={baseline!r}: choose {', '.join(map(repr, BASELINES))}, or pass a function.")
+            own = list(inspect.signature(BASELINES[baseline]).parameters)[4:]
+            if unknown := [name for name in options if name not in own]:
+                raise ValueError(f"{baseline} has no option {unknown[0]!r}: it has {', '.join(own) or 'none'}.")
         self.classifier = classifier
         self.baseline = baseline
         self.random_state = random_state

@@ -17,6 +17,7 @@ from scipy.ndimage import binary_dilation, gaussian_filter, uniform_filter
 
 from ..images import ImageSet, open_image
 from ..images.sets import as_image_set
+from .comparison import check_explainers
 from .cost import MapMaker, run_explainer
 from .metrics import pixel_auc
 from .sanity import trained_again
@@ -216,9 +217,7 @@ def planted_shortcut(
     progress: bool = True,  # Show a progress bar
 ) -> pd.DataFrame:  # A row per mark, size, image and explainer: maximum, auc, rank
     "Plant marks, teach the head each of them, and see whether maps show it."
-    if not isinstance(explainers, dict) or not explainers:
-        raise ValueError("explainers: name one or more, such as dict(embcam=Explainer(classifier)).")
-    classifier = next(iter(explainers.values())).classifier
+    classifier = next(iter(check_explainers(explainers).values())).classifier
     rows = []
     planned = [(mark, size) for mark in marks for size in sizes]
     for number, (mark, size) in enumerate(tqdm(planned, desc="planted shortcuts: classifiers", disable=not progress)):
