@@ -405,3 +405,25 @@ def test_as_grid_of_a_trace_is_the_layer_s(resnet):
     trace = resnet.trace(IMAGE)
     with record_activations(trace.network, ["layer2"]) as raw: trace.network(trace.input)
     assert torch.equal(trace.as_grid("layer2", raw["layer2"]), as_grid(raw["layer2"])[0])
+
+
+@pytest.mark.parametrize("layer", ["3", "4"])
+def test_cells_are_those_of_the_layer_that_was_asked_for(layer):
+    "The fast copy folds the batch norm into the convolution before it; the cells of that convolution are its own all the same."
+    torch.manual_seed(0)
+    stem = nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 12, 3, 2, 1), nn.BatchNorm2d(12), nn.ReLU()
+    network = nn.Sequential(*stem, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    for norm in network[1], network[4]: nn.init.uniform_(norm.running_var, .1, .3)
+    backbone = Backbone(network, size=64, target_layers=[layer])
+    E, cells = backbone.embed_with_cells(IMAGES, progress=False)
+    traces = [backbone.trace(image) for image in IMAGES]
+    assert layer in backbone.cell_layers
+    channels = slice(None, 12) if backbone.cell_layers[0] == layer else slice(-12, None)
+    for found, e, trace in zip(cells[..., channels], E, traces):
+        np.testing.assert_allclose(found, trace.activations[layer][0].detach().permute(1, 2, 0), rtol=2e-3, atol=2e-3)
+        np.testing.assert_allclose(e, trace.embedding, rtol=1e-3, atol=1e-4)
+
+
+def test_embeddings_beside_cells_are_in_the_precision_that_was_chosen():
+    rough = Backbone(size=64, precision="bfloat16")
+    np.testing.assert_array_equal(rough.embed_with_cells(IMAGES, progress=False)[0], rough.embed(IMAGES, progress=False))

@@ -384,7 +384,7 @@ def find_drift(
     images, is_b, codes, notes = _comparable(before, after, names, most, seed)
     dealt, ways = deal_again(is_b, images.groups, times, seed)
     if ways < 2/LEVEL: notes.append(f"There are only {ways} ways to deal these images out: no change can be proved.")
-    cells, E = backbone.embed_cells(images, progress), backbone.embed(images, progress=progress)
+    E, cells = backbone.embed_with_cells(images, progress)
     place, features, scores, maps = _located(backbone, cells, dealt, codes, images.groups)
     told, other_scores, other_maps = _judged(backbone, images, E, dealt, codes, seed)
     steady = place["p_value"] <= LEVEL/2

@@ -103,8 +103,9 @@ def _joined(model, X) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     X = collected(X)
     if as_embeddings(X, model.backbone.n_features) is not None:
         raise ValueError("This model has a bank of cells, which embeddings do not hold: pass images.")
-    distances = -model.estimator_.score_samples(fitted_head(model).values(model.embed(X)))
-    return joint_answer(distances, -model.bank_.score_samples(X), (_own_left_out(model), model.bank_.left_out_))
+    E, cells = model.backbone.embed_with_cells(X, model.progress)
+    distances = -model.estimator_.score_samples(fitted_head(model).values(E))
+    return joint_answer(distances, map_answer(model.bank_.cell_maps(cells)), (_own_left_out(model), model.bank_.left_out_))
 
 
 def _passed_on(method: str, says: str):

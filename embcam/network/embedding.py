@@ -398,16 +398,6 @@ def cell_layers(self: Backbone) -> tuple:  # Names
 
 
 @patch
-def _cell_inputs(self: Backbone, inputs: Sequence[torch.Tensor], layers: Sequence[str]) -> dict:  # {layer: (n, C, h, w)}
-    "Run the network on one batch, and keep what the layers return."
-    layouts = getattr(self.network, "layouts", {}) | {layer: self.grids[layer][0] for layer in layers}
-    with network_lock(self.network), torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
-        x = torch.stack(inputs).to(self.device, like_network(self.network).dtype)
-        with record_activations(self.network, layers, layouts, patch_grid(self.network, x.shape[2:])) as grids: self.network(x)
-        return {layer: grids[layer] for layer in layers}
-
-
-@patch
 def _same_inputs(self: Backbone, sources: list, progress: bool) -> Iterator:
     "Images as the network's inputs (3, H, W); ValueError for one of another shape."
     loaded = prefetch(lambda source: self.prepare(self._open(source))[0], sources)
@@ -420,21 +410,52 @@ def _same_inputs(self: Backbone, sources: list, progress: bool) -> Iterator:
 
 
 @patch
+def _passes(
+    self: Backbone,
+    sources: list,  # Images of one shape
+    layers: Sequence[str],  # Of `grids`
+    progress: bool,
+) -> Iterator[tuple[np.ndarray, dict]]:  # Embeddings (k, D) float32 and grids {layer: (k, C, h, w)}, a few images at a time
+    "Run the fast copy of the network, and keep what the layers return."
+    network, memory_format = fast_network(self.network, self.size)
+    if any(isinstance(self.network.get_submodule(layer), nn.Conv2d) for layer in layers): network = self.network  # no norm folded into it
+    layouts = getattr(network, "layouts", {}) | {layer: self.grids[layer][0] for layer in layers}
+    inputs = self._same_inputs(sources, progress)
+    while some := list(islice(inputs, _AT_ONCE)):
+        with network_lock(network), torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+            x = torch.stack(some).to(self.device, like_network(network).dtype, memory_format=memory_format)
+            with record_activations(network, layers, layouts, patch_grid(network, x.shape[2:])) as grids: E = network(x)
+        yield E.float().cpu().numpy(), {layer: grids[layer] for layer in layers}
+
+
+@patch
+def embed_with_cells(
+    self: Backbone,
+    images: ImageSet | Sequence,  # As for `embed`
+    progress: bool = True,  # Show a progress bar
+) -> tuple[np.ndarray, np.ndarray]:  # Embeddings (n, D) float32, and cells (n, h, w, C) float16 as of `embed_cells`
+    "Both by one pass where PyTorch embeds in float32; without a cache; ValueError for images that meet the network in different shapes."
+    images = collected(images)
+    backbone = self if self.bits else self.reading(images)
+    sources = image_sources(images)
+    if not sources: raise ValueError("There are no images whose cells could be had.")
+    embeddings, cells = [], []
+    for E, grids in backbone._passes(sources, self.cell_layers, progress):
+        embeddings.append(E)
+        cells.append(torch.cat([*grids.values()], 1).permute(0, 2, 3, 1).half().cpu().numpy())
+    alike = backbone.runtime == "torch" and backbone.precision == "float32"
+    return np.concatenate(embeddings) if alike else backbone.embed(images, progress=progress), np.concatenate(cells)
+
+
+@patch
 def embed_cells(
     self: Backbone,
     images: ImageSet | Sequence,  # As for `embed`
     progress: bool = True,  # Show a progress bar
 ) -> np.ndarray:  # (n, h, w, C) float16, the channels of `cell_layers` side by side
-    "The cells of many images, without a cache; ValueError for images that meet the network in different shapes."
-    images = collected(images)
-    backbone = self if self.bits else self.reading(images)
-    sources = image_sources(images)
-    if not sources: raise ValueError("There are no images whose cells could be had.")
-    inputs, layers, parts = backbone._same_inputs(sources, progress), self.cell_layers, []
-    while some := list(islice(inputs, _AT_ONCE)):
-        side_by_side = torch.cat([*backbone._cell_inputs(some, layers).values()], 1)
-        parts.append(side_by_side.permute(0, 2, 3, 1).half().cpu().numpy())
-    return np.concatenate(parts)
+    "The cells alone of `embed_with_cells`."
+    return self.embed_with_cells(images, progress)[1]
+
 
 # %% ../../nbs/2_network/08_embedding.ipynb #54d1f0a1
 @patch
@@ -446,9 +467,9 @@ def usual_cells(
     images = collected(images)
     backbone, sources = self if self.bits else self.reading(images), image_sources(images)
     if not sources or not self.averages or self.resize == "native": return {}
-    inputs, sums = backbone._same_inputs(sources, progress=False), {}
-    while some := list(islice(inputs, _AT_ONCE)):
-        for layer, cells in backbone._cell_inputs(some, [*self.averages]).items(): sums[layer] = sums.get(layer, 0) + cells.double().sum(0)
+    sums = dict.fromkeys(self.averages, 0)
+    for _, grids in backbone._passes(sources, [*self.averages], progress=False):
+        for layer, cells in grids.items(): sums[layer] = sums[layer] + cells.double().sum(0)
     means = {layer: (cells/len(sources)).cpu().numpy() for layer, cells in sums.items()}
     return {layer: (m - m.mean((1, 2), keepdims=True)).astype(np.float32) for layer, m in means.items()}
 
