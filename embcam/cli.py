@@ -1040,14 +1040,6 @@ def _explain_alike(args: argparse.Namespace, explainer: "Explainer", images: dic
     _end(f"{args.out}, two pages for each image: open {args.out}/index.html", *_after_explaining(args, images, labels))
 
 
-def _doubts(model: "EmbeddingModel", sources: list) -> list[list[str]]:
-    "What warns of each prediction, in few words, as a table of predictions says it; of a classifier only."
-    from embcam.explanation.reliability import NearestNeighborDistance, brief_warnings
-    if model.head_.task != "classes": return [[] for _ in sources]
-    E, distance = model.embed(sources), NearestNeighborDistance(model.background_)
-    return [brief_warnings(told.margin, distance(e)[1]) for told, e in zip(model.predictions(E), E)]
-
-
 def _stored_entries(
     explainer: "Explainer",  # Answers
     images: dict,  # {name: image}
@@ -1057,8 +1049,7 @@ def _stored_entries(
     from embcam.explanation.stored import stored_maps
     from embcam.progress import tqdm
     todo = tqdm(images.items(), desc="explaining images")
-    doubts = _doubts(explainer.classifier, list(images.values()))
-    entries = [stored_maps(explainer, source, name, labels[name]) | dict(warnings=words) for (name, source), words in zip(todo, doubts)]
+    entries = [stored_maps(explainer, source, name, labels[name]) for name, source in todo]
     known = dict(zip(images, explainer.classifier.knows(list(images.values())).tolist()))
     return _marked(entries, labels, known)
 

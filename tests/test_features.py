@@ -71,11 +71,22 @@ def test_constant_features_come_last():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_information_is_scikit_learn_s_to_the_bit(seed):
-    "Classes of one image and more, values that are equal but for the noise, and far from zero."
+    "Classes of one image and of eight or more, values that are equal but for the noise, and far from zero."
     rng = np.random.default_rng(seed)
-    codes = np.unique(rng.integers(0, [2, 9, 20, 30][seed], 90), return_inverse=True)[1]
+    codes = rng.permutation(np.arange(90) % [2, 5, 9, 10][seed])
+    codes[0] = codes.max() + 1
     embeddings = np.maximum(rng.normal(size=(90, 20)), -.3).astype(np.float32) + 1000*(seed % 2)
     assert (_information(embeddings, codes, seed) == mutual_info_classif(embeddings, codes, random_state=seed)).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_selection_does_not_depend_on_the_last_digits(seed):
+    "With a class of few images scikit-learn's order does: its distances come from squares."
+    rng = np.random.default_rng(seed)
+    embeddings, labels = np.maximum(rng.normal(size=(60, 300)) + 1, 0).astype(np.float32), np.repeat(list("abc"), [4, 16, 40])
+    nearly = (embeddings*(1 + 1e-7*rng.standard_normal(embeddings.shape))).astype(np.float32)
+    assert (embeddings != nearly).any()
+    assert (select_features(embeddings, labels, 40).features == select_features(nearly, labels, 40).features).all()
 
 
 def test_selection_is_repeatable(): assert (select_features(E, TWO, seed=4).weights == select_features(E, TWO, seed=4).weights).all()

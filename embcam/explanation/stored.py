@@ -14,6 +14,7 @@ import numpy as np
 
 from ..drawing.pages import SHARES, maps_page
 from .builders import Fixed
+from .making import prediction_warnings
 from .records import Explainer, Explanation
 from ..images import encode_image, image_names, image_sources, thumbnail
 from ..images.sets import collected
@@ -144,7 +145,8 @@ def stored_maps(
         questions.append(record)
     packed = zlib.compress(b"".join(raw), 9)
     return dict(name=name, prediction=str(first.label), score=float(first.predicted.score), summary=first.summary,
-                notes=first.notes(trust=False), scores=_score_rows(first), layers=layers, left_out=list(first.maps.left_out),
+                notes=first.notes(trust=False), warnings=prediction_warnings(first), scores=_score_rows(first),
+                layers=layers, left_out=list(first.maps.left_out),
                 frame=dict(image=frame.image_size, size=frame.size, shown=frame.shown, inside=frame.inside), questions=questions,
                 jpeg=base64.b64encode(encode_image(small)).decode(), grids=base64.b64encode(packed).decode())
 

@@ -110,19 +110,6 @@ def _counts_within(
     after = np.where(inside(np.minimum(after, len(column) - 1)), np.minimum(after + 1, len(column)), after)
     return after - ~inside(after - 1) - first
 
-# %% ../../nbs/3_ranking/03_selection.ipynb #91bbc99d
-_FEW = 2*_NEAREST + 1  # images of a class, at most, whose distances are taken from squares
-
-
-def _few_radii(
-    values: np.ndarray,  # Of one class, (n, D)
-) -> np.ndarray:  # (n, D)
-    "As `_radii`, for a class of few images, rounded as scikit-learn does there."
-    square = values*values
-    distances = np.sqrt(np.maximum(square[:, None] - 2*(values[:, None]*values) + square, 0))
-    distances[np.diag_indices(len(values))] = np.inf
-    return np.nextafter(np.sort(distances, axis=1)[:, min(_NEAREST, len(values) - 1) - 1], 0)
-
 # %% ../../nbs/3_ranking/03_selection.ipynb #b9b9df9b
 def _information(
     embeddings: np.ndarray,  # (N, D)
@@ -135,14 +122,21 @@ def _information(
     X += 1e-10*np.maximum(1, np.abs(X).mean(0))*np.random.RandomState(seed).standard_normal(X.shape)
     X, codes = X[sizes[codes] > 1], codes[sizes[codes] > 1]
     radii, counts = np.empty_like(X), sizes[codes]
-    for code in np.unique(codes):
-        own = X[codes == code]
-        radii[codes == code] = _few_radii(own) if len(own) <= _FEW else _sorted_radii(own)
+    for code in np.unique(codes): radii[codes == code] = _sorted_radii(X[codes == code])
     within = (_counts_within(np.sort(x), x, r) for x, r in zip(X.T.copy(), radii.T.copy()))
     known = digamma(len(codes)) + np.mean(digamma(np.minimum(_NEAREST, counts - 1))) - np.mean(digamma(counts))
     return np.array([max(0., known - np.mean(digamma(n))) for n in within])
 
 # %% ../../nbs/3_ranking/03_selection.ipynb #1488f63e
+def _best(
+    information: np.ndarray,  # (D,)
+    varies: np.ndarray,  # Features that are not constant, bool (D,)
+    k: int,
+) -> np.ndarray:  # Positions, (k,)
+    "The features that know most. Equal ones in their own order: which of two sums is larger by rounding depends on the processor."
+    return np.lexsort((~varies, -np.round(information, 9)))[:k]
+
+
 def select_features(
     embeddings: np.ndarray,  # Training embeddings, (N, D)
     labels: np.ndarray,  # Their classes, (N,)
@@ -162,7 +156,7 @@ def select_features(
     if not varies.any(): raise ValueError(f"All {len(labels)} embeddings are equal: are the images?")
     information = np.zeros(embeddings.shape[1])
     information[varies] = _information(embeddings[:, varies], codes, seed)
-    order = np.lexsort((~varies, -information))[:k]
+    order = _best(information, varies, k)
     return Ranking(order, information[order], "mutual information")
 
 # %% ../../nbs/3_ranking/03_selection.ipynb #b8cee0d8
@@ -186,7 +180,7 @@ def select_for_numbers(
         with threadpool_limits(1): return mutual_info_regression(embeddings[:, varies], column, random_state=seed)
     information = np.zeros(d)
     information[varies] = np.mean([known(column) for column in np.reshape(numbers, (n, -1)).T], axis=0)
-    order = np.lexsort((~varies, -information))[:k]
+    order = _best(information, varies, k)
     return Ranking(order, information[order], "F statistic" if k == d else "mutual information")
 
 # %% ../../nbs/3_ranking/03_selection.ipynb #143b4948
