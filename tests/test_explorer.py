@@ -102,7 +102,7 @@ def test_questions_that_are_not_classes(logos):
 PROGRAM = """
 import warnings; warnings.simplefilter("ignore")
 from embcam.explorer import open_explorer
-open_explorer(n=24)
+open_explorer(n=40)
 print("ends while it works")
 """
 

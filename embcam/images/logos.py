@@ -182,7 +182,7 @@ def _place(pixels: np.ndarray, logo: Logo, dx: float = 0, dy: float = 0, turn: f
 # %% ../../nbs/1_images/05_logos.ipynb #9479432b
 def _cubic(rows: np.ndarray, at: np.ndarray) -> np.ndarray:  # float64 (len(at), n)
     "The rows (m, n) interpolated at heights `at`: to the bit what Pillow gives, and five times as fast where the grid is coarse."
-    rows = np.concatenate([rows[:1], rows])
+    rows = np.ascontiguousarray(np.concatenate([rows[:1], rows]))
     before, low, high, after = (rows[k:len(rows) - 3 + k] for k in range(4))
     twist, bend, slope = -before + low - high + after, 2 * (before - low) + high - after, high - before
     i = np.floor(at - .5).astype(int)
@@ -203,7 +203,7 @@ def _noise(rng: np.random.Generator, s: int, w: float, h: float, degrees: float 
         field = np.asarray(Image.fromarray(cells).transform((s, s), Image.Transform.AFFINE, turn, Image.Resampling.BICUBIC))
     else:
         at = np.arange(s) + .5
-        across = np.ascontiguousarray(_cubic(np.ascontiguousarray(cells.T), turn[0] * at + turn[2]).T)
+        across = _cubic(cells.T, turn[0] * at + turn[2]).T
         field = _cubic(across, turn[4] * at + turn[5]).astype(np.float32)
     return field / (field.std() + 1e-6)
 

@@ -429,12 +429,8 @@ def _passes(
 
 
 @patch
-def embed_with_cells(
-    self: Backbone,
-    images: ImageSet | Sequence,  # As for `embed`
-    progress: bool = True,  # Show a progress bar
-) -> tuple[np.ndarray, np.ndarray]:  # Embeddings (n, D) float32, and cells (n, h, w, C) float16 as of `embed_cells`
-    "Both by one pass where PyTorch embeds in float32; without a cache; ValueError for images that meet the network in different shapes."
+def _with_cells(self: Backbone, images: ImageSet | Sequence, progress: bool) -> tuple[np.ndarray, np.ndarray]:
+    "Embeddings in float32 and cells by one pass; ValueError for images that meet the network in different shapes."
     images = collected(images)
     backbone = self if self.bits else self.reading(images)
     sources = image_sources(images)
@@ -443,8 +439,7 @@ def embed_with_cells(
     for E, grids in backbone._passes(sources, self.cell_layers, progress):
         embeddings.append(E)
         cells.append(torch.cat([*grids.values()], 1).permute(0, 2, 3, 1).half().cpu().numpy())
-    alike = backbone.runtime == "torch" and backbone.precision == "float32"
-    return np.concatenate(embeddings) if alike else backbone.embed(images, progress=progress), np.concatenate(cells)
+    return np.concatenate(embeddings), np.concatenate(cells)
 
 
 @patch
@@ -453,9 +448,21 @@ def embed_cells(
     images: ImageSet | Sequence,  # As for `embed`
     progress: bool = True,  # Show a progress bar
 ) -> np.ndarray:  # (n, h, w, C) float16, the channels of `cell_layers` side by side
-    "The cells alone of `embed_with_cells`."
-    return self.embed_with_cells(images, progress)[1]
+    "The cells of many images, without a cache; ValueError for images that meet the network in different shapes."
+    return self._with_cells(images, progress)[1]
 
+
+@patch
+def embed_with_cells(
+    self: Backbone,
+    images: ImageSet | Sequence,  # As for `embed`
+    progress: bool = True,  # Show a progress bar
+) -> tuple[np.ndarray, np.ndarray]:  # Embeddings as of `embed`, cells as of `embed_cells`
+    "Both by one pass, where PyTorch embeds in float32; without a cache there. ValueError as of `embed_cells`."
+    images = collected(images)
+    E, cells = self._with_cells(images, progress)
+    by_this_pass = self.runtime == "torch" and self.precision == "float32"
+    return E if by_this_pass else self.embed(images, progress=progress), cells
 
 # %% ../../nbs/2_network/08_embedding.ipynb #54d1f0a1
 @patch
