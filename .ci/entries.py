@@ -10,6 +10,7 @@ import re
 import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from io import StringIO
 from itertools import groupby
@@ -71,6 +72,7 @@ def packaged(symbol):
     return next(known for known in found if known.__doc__ == symbol.__doc__)
 
 
+@cache
 def parsed(symbol) -> tuple[ast.AST, dict[int, str]]:
     "The definition, and {line: comment}."
     source = dedent(inspect.getsource(symbol))

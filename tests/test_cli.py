@@ -1,8 +1,8 @@
 "Commands with wrong input: one line that says what is wrong, exit code 2, and nothing left behind."
+import io
 import os
 import shutil
 import socket
-import subprocess
 import sys
 from importlib import import_module
 from unittest.mock import patch
@@ -257,8 +257,9 @@ def test_a_tilde_is_the_home_folder(monkeypatch, tmp_path):
 def test_a_console_of_few_letters_loses_nothing(home, tmp_path):
     "The model is there, whatever the console can write."
     for name, other in zip(("\u597d", "\u574f"), ("good", "interrupted")): shutil.copytree(home/"photos"/other, tmp_path/"photos"/name)
-    run = "import sys; from embcam.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", run, "fit", tmp_path/"photos", "--out", tmp_path/"m", "--size", "64", "--head", "ridge"]
-    done = subprocess.run(command, env=os.environ | dict(PYTHONIOENCODING="cp1252"), capture_output=True)
-    assert done.returncode == 0 and b"classes: ?" in done.stdout
+    console = io.TextIOWrapper(io.BytesIO(), "cp1252")
+    with patch.object(sys, "stdout", console):
+        assert cli.main(["fit", str(tmp_path/"photos"), "--out", str(tmp_path/"m"), "--size", "64", "--head", "ridge"]) == 0
+    console.flush()
+    assert b"classes: ?" in console.buffer.getvalue()
     assert EmbeddingClassifier.load(tmp_path/"m").classes_.tolist() == ["\u574f", "\u597d"]

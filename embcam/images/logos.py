@@ -296,15 +296,22 @@ def _changed(clean: np.ndarray, ink: np.ndarray, logo: Logo) -> np.ndarray:  # b
     return np.asarray(change) > 255 * .05 / contrast
 
 # %% ../../nbs/1_images/05_logos.ipynb #daf61d1b
-def draw_logo(
-    logo: Logo,  # What to draw
-    size: int = 224,  # Side of the image in pixels
-) -> tuple[np.ndarray, np.ndarray]:  # RGB uint8 (size, size, 3), and defect mask, bool (size, size)
-    "Print a logo and photograph it."
+@lru_cache(maxsize=1024)
+def _drawn(logo: Logo, size: int) -> tuple[np.ndarray, np.ndarray]:
+    "What `draw_logo` copies: a notebook or a test often asks for the images of the one before it."
     rng, (clean, ink) = np.random.default_rng([*logo.seed, 3]), _ink(logo, size)
     image, relief, opacity = _surface(logo, ink, rng)
     image = _light(image, logo, relief, opacity, rng)
     return _camera(image, logo, rng), _changed(clean, ink, logo)
+
+
+def draw_logo(
+    logo: Logo,  # What to draw
+    size: int = 224,  # Side of the image in pixels
+) -> tuple[np.ndarray, np.ndarray]:  # RGB uint8 (size, size, 3), and defect mask, bool (size, size)
+    "Print a logo and photograph it. The last 1024 drawings (200 MB at 224 pixels) are remembered: asked again, they are copied."
+    image, mask = _drawn(logo, size)
+    return image.copy(), mask.copy()
 
 # %% ../../nbs/1_images/05_logos.ipynb #4a7efc37
 def make_logos(
