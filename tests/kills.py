@@ -28,7 +28,9 @@ import embcam.network.embedding
 import embcam.explanation.making
 import embcam.explanation.paper
 import embcam.explorer.server
+import embcam.model.estimators
 from embcam.images import make_logos
+from embcam.model import paper_forest
 
 KILLS, MARK = 10, "embcam-kills-server"
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree", "subprocess.Popen"}
@@ -36,9 +38,10 @@ BEGUN = {".embcam", "comparison.jsonl"}  # an evaluation that is not finished; t
 
 
 def make_cheap(home: Path) -> None:
-    "Small networks, few baselines, no browser: what is tested here is writing."
+    "Small networks, few trees, few baselines, no browser: what is tested here is writing."
     torch.set_num_threads(1)
     embcam.network.embedding.Backbone.__init__ = functools.partialmethod(embcam.network.embedding.Backbone.__init__, size=64)
+    embcam.model.estimators.paper_forest = few_trees
     embcam.explanation.making.CONTROLS = 2
     embcam.demo.pick_examples = lambda *rest: [0]
     embcam.judging.baselines = lambda *rest: {}
@@ -49,6 +52,7 @@ def make_cheap(home: Path) -> None:
     tempfile.tempdir = os.environ["TMPDIR"] = str(home)
 
 
+def few_trees(seed: int = 0): return paper_forest(seed).set_params(n_estimators=20)
 def no_game(*rest, **more): raise ValueError("left out here")
 def choose(do, backbone, train, head, *rest): return do(backbone, train, "logistic", *rest)
 

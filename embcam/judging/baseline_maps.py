@@ -7,7 +7,6 @@ __all__ = ['BASELINES', 'COSTLY', 'RandomFeatures', 'random_control', 'random_ra
            'edges', 'random_map', 'occlusion', 'lime_superpixels', 'rise', 'relax', 'Baseline', 'baselines']
 
 # %% ../../nbs/6_judging/05_baseline_maps.ipynb #b2df36ae
-import inspect
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from ..maps import Target
 from ..images.layer_maps import combine
 from ..model import EmbeddingModel
 from ..ranking import Head, Ranking, similarity
+from ..ranking.rankings import check_options
 
 # %% ../../nbs/6_judging/05_baseline_maps.ipynb #700991b5
 def _mixed(
@@ -276,9 +276,7 @@ class Baseline:
         if isinstance(baseline, str):
             if baseline not in BASELINES:
                 raise ValueError(f"baseline={baseline!r}: choose {', '.join(map(repr, BASELINES))}, or pass a function.")
-            own = list(inspect.signature(BASELINES[baseline]).parameters)[4:]
-            if unknown := [name for name in options if name not in own]:
-                raise ValueError(f"{baseline} has no option {unknown[0]!r}: it has {', '.join(own) or 'none'}.")
+            check_options(BASELINES[baseline], options, baseline)
         self.classifier = classifier
         self.baseline = baseline
         self.random_state = random_state

@@ -249,8 +249,9 @@ def is_additive(
 
 # %% ../../nbs/3_ranking/04_rankings.ipynb #16c3244b
 def check_options(
-    function: Callable,  # A ranking or a source of effects: (embedding, head, label, seed, **options)
+    function: Callable,  # A ranking or a source of effects: (embedding, head, label, seed, **options); or another with options
     options: dict,  # To be passed to it
+    name: str | None = None,  # What to call it; default its own name
 ) -> None:
     "TypeError that names an option which the function does not take."
     parameters = list(inspect.signature(function).parameters.values())
@@ -261,7 +262,7 @@ def check_options(
         own = inspect.signature(LimeTabularExplainer).parameters
         known += [name for name in own if name not in ("training_data", "mode", "random_state")]
     elif others: return
-    name = getattr(function, "__name__", "the ranking").lstrip("_")
+    name = name or getattr(function, "__name__", "the ranking").lstrip("_")
     for option in options:
         if not known: raise TypeError(f"{name} has no options, but {option!r} was given.")
         if option not in known: raise TypeError(f"{name} has no option {option!r}: choose {', '.join(known)}.")
