@@ -111,6 +111,13 @@ def test_masks_of_a_single_row_are_outlined():
     show_map(IMAGE[:1], np.ones((1, 60)), mask=np.arange(60)[None] > 30)
 
 
+def test_why_a_row_is_empty_is_said_once():
+    empty = dict.fromkeys(["combined", "a", "b"], np.zeros((20, 30), np.float32))
+    figure = map_rows([(IMAGE, empty, "", None, {"combined": "zero", "a": "zero", "b": "a hook"})])
+    texts = ["".join(text.get_text() for text in ax.texts) for ax in figure.axes[1:4]]
+    assert texts == ["no evidence\nzero", "no evidence", "no evidence\na hook"]
+
+
 def test_map_rows_and_explanation_figure_resize_the_image():
     strength = RNG.random((20, 30)).astype(np.float32)
     figure = map_rows([(IMAGE, {"a": strength, "b": 0*strength})], ["b", "a"])

@@ -152,7 +152,7 @@ def show_map(
     outline = mask_outline(mask, image.shape[:2])
     ax.imshow(overlay(image, strength, signed=signed, outline=outline, **options))
     if not np.any(strength):
-        words = "no evidence\n" + textwrap.fill(why, 20)
+        words = "\n".join(["no evidence", *textwrap.wrap(why, 20)])
         ground = dict(facecolor="k", alpha=.7, edgecolor="none")
         ax.text(.5, .5, words, transform=ax.transAxes, ha="center", va="center", fontsize=7, color="w", bbox=ground)
     if title: ax.set_title(title, fontsize=9)
@@ -249,7 +249,9 @@ def _draw_row(axes: Sequence[Axes], row: MapRow, columns: Sequence[str]) -> None
     axes[0].set(xticks=[], yticks=[])
     axes[0].set_ylabel(row.title, fontsize=9)
     for ax, column in zip(axes[1:], columns):
-        show_map(image, row.maps[column], ax, why=row.why.get(column) or "", mask=row.mask, evidence=row.evidence.get(column, 1))
+        why = row.why.get(column)
+        if column != columns[0] and why == row.why.get(columns[0]): why = None  # said once: small maps have no room for it
+        show_map(image, row.maps[column], ax, why=why or "", mask=row.mask, evidence=row.evidence.get(column, 1))
 
 # %% ../../nbs/2_drawing/01_plotting.ipynb #d9de0191
 def explanation_figure(
