@@ -257,8 +257,8 @@ def test_a_tilde_is_the_home_folder(monkeypatch, tmp_path):
 def test_a_console_of_few_letters_loses_nothing(home, tmp_path):
     "The model is there, whatever the console can write."
     for name, other in zip(("\u597d", "\u574f"), ("good", "interrupted")): shutil.copytree(home/"photos"/other, tmp_path/"photos"/name)
-    console = io.TextIOWrapper(io.BytesIO(), "cp1252")
-    with patch.object(sys, "stdout", console):
+    console, errors = (io.TextIOWrapper(io.BytesIO(), "cp1252") for _ in range(2))
+    with patch.multiple(sys, stdout=console, stderr=errors):
         assert cli.main(["fit", str(tmp_path/"photos"), "--out", str(tmp_path/"m"), "--size", "64", "--head", "ridge"]) == 0
     console.flush()
     assert b"classes: ?" in console.buffer.getvalue()
