@@ -38,7 +38,7 @@ BEGUN = {".embcam", "comparison.jsonl"}  # an evaluation that is not finished; t
 
 
 def make_cheap(home: Path) -> None:
-    "Small networks, few trees, few baselines, no browser: what is tested here is writing."
+    "Small networks, few trees, few samples, few baselines, no browser: what is tested here is writing."
     torch.set_num_threads(1)
     embcam.network.embedding.Backbone.__init__ = functools.partialmethod(embcam.network.embedding.Backbone.__init__, size=64)
     embcam.model.estimators.paper_forest = few_trees
@@ -47,6 +47,7 @@ def make_cheap(home: Path) -> None:
     embcam.judging.baselines = lambda *rest: {}
     embcam.judging.grid_pointing = embcam.judging.planted_shortcut = no_game
     embcam.cli._choose_classifier = functools.partial(choose, embcam.cli._choose_classifier)
+    embcam.demo.write_demo = functools.partial(embcam.demo.write_demo, samples=100)
     embcam.demo.demo_figures = lambda *rest: {f"figure{i}": Figure(figsize=(1, 1)) for i in (3, 4, 5)}
     embcam.explorer.server.server_command = lambda *rest: [sys.executable, "-c", "import time; time.sleep(9)", f"{MARK}-{home}"]
     tempfile.tempdir = os.environ["TMPDIR"] = str(home)

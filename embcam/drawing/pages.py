@@ -174,7 +174,7 @@ def on_demand_page(
 # %% ../../nbs/2_drawing/02_pages.ipynb #4f099878
 def _packed(content: bytes) -> str:
     "Compressed as browsers can read it, in letters."
-    return _as_text(gzip.compress(content, 9, mtime=0))
+    return _as_text(gzip.compress(content, 6, mtime=0))
 
 
 def maps_page(

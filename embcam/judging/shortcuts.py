@@ -176,8 +176,9 @@ def plant_shortcut(
     def marked(i): return draw(open_image(images.images[i], bits=classifier.backbone.bits), size, place)
     def embed(pictures): return classifier.backbone.embed(pictures, progress=False)
     shown, strange = [marked(i)[0] for i in taught], [marked(i)[0] for i in strays]
+    usual = _usual_with(classifier, label, shown, len(strange))  # first: it embeds them
     knows = _taught(classifier, label, embed(shown), embed(strange), labels[strays].tolist())
-    knows.usual_ = _usual_with(classifier, label, shown, len(strange))
+    knows.usual_ = usual
     pictures, masks = zip(*map(marked, asked))
     k = knows.head_.index(label)
     def margin(some): return knows.head_.margins(embed(list(some)))[:, k]

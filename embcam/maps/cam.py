@@ -109,20 +109,20 @@ def activation_maps(
     targets: Target | Sequence[Target],  # A target, or a list of them
     method: str | type = "gradcam",  # A key of CAM_METHODS, or a name or class of the grad-cam package
     limits: dict | None = None,  # {layer: relevance shown as 1}; default each map's own maximum
-    against: bool = True,  # Whether what speaks against is asked for, too: half of the work where a method sees one side only
+    against: bool = True,  # Whether what speaks against is asked for, too, where a method sees one side only
 ) -> LayerMaps | list[LayerMaps]:  # A list for a list of targets
     "Maps of targets at all layers and combined, from one batched backward pass for every sixteen of them."
     many = isinstance(targets, (list, tuple))
     todo = list(targets) if many else [targets]
     if not todo: return []
     asked_twice = against and as_method(method).one_sided
-    opposite = [_opposite(target, trace.embedding) for target in todo] if asked_twice else []
-    grids = grid_maps(trace, todo + opposite, method)
+    if asked_twice: todo = [one for target in todo for one in (target, _opposite(target, trace.embedding))]
+    grids = grid_maps(trace, todo, method)
     left_out = left_out_layers(method, grids)
     maps = []
-    for i in range(len(todo)):
+    for i in range(0, len(todo), 1 + asked_twice):
         toward = {layer: m[i] for layer, m in grids.items()}
-        contrary = {layer: m[len(todo) + i] if opposite else -m[i] for layer, m in grids.items()}
+        contrary = {layer: m[i + 1] if asked_twice else -m[i] for layer, m in grids.items()}
         maps.append(LayerMaps(toward, contrary, trace.frame, limits, left_out))
     return maps if many else maps[0]
 

@@ -30,20 +30,34 @@ def _one_by_one(function: Callable) -> Callable:
     return lambda seeds: [torch.stack(layer) for layer in zip(*map(function, seeds))]
 
 
+def _up_to_sign(
+    vectors: np.ndarray,  # (T, D)
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # (U, D); for each vector the one that it is (T,), and by which sign (T,)
+    "Those of which none is another one or its opposite."
+    firsts = vectors[np.arange(len(vectors)), (vectors != 0).argmax(1)]
+    signs = np.where(firsts < 0, -1, 1)
+    rows = signs[:, None]*vectors + 0.  # no negative zeros
+    known = {row.tobytes(): i for i, row in reversed([*enumerate(rows)])}  # where each was first
+    firsts, which = np.unique([known[row.tobytes()] for row in rows], return_inverse=True)
+    return rows[firsts], which, signs
+
+
 def layer_gradients(
     trace: Trace,  # `output` (1, D) and `activations` {layer: (1, C, h, w)}
     vectors: np.ndarray,  # v of each target, (T, D)
 ) -> dict[str, Tensor]:  # {layer: (T, C, h, w) float32}
     "One batched vector-Jacobian product: the gradient of v·e at every layer, for every v."
     activations = list(trace.activations.values())
-    seeds = torch.as_tensor(np.asarray(vectors), dtype=trace.output.dtype, device=trace.output.device)[:, None]
+    distinct, which, signs = _up_to_sign(np.asarray(vectors))
+    seeds = torch.as_tensor(distinct, dtype=trace.output.dtype, device=trace.output.device)[:, None]
     def backward(seed): return torch.autograd.grad(trace.output, activations, seed, retain_graph=True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*batching rule.*")
-        batched = _one_by_one if _watched(trace.network) else torch.vmap
+        batched = _one_by_one if len(seeds) == 1 or _watched(trace.network) else torch.vmap
         try: gradients = batched(backward)(seeds)
         except RuntimeError: gradients = _one_by_one(backward)(seeds)  # an operation that cannot be batched
-    return {layer: gradient[:, 0].float() for layer, gradient in zip(trace.activations, gradients)}
+    which, signs = (torch.as_tensor(a, device=trace.output.device) for a in (which, signs))
+    return {layer: gradient[which, 0].float()*signs[:, None, None, None] for layer, gradient in zip(trace.activations, gradients)}
 
 # %% ../../nbs/4_maps/02_methods.ipynb #bc961212
 _ROUNDING = 1e-6  # share of the summed absolute values below which a float32 sum is rounding error

@@ -71,10 +71,9 @@ def _embedded(
     backbone: Backbone,
     images,  # ImageSet, or a list of paths or arrays, to be fitted on
     progress: bool,
-) -> tuple[Backbone, list[str], np.ndarray, np.ndarray]:  # It reads later images as these; names, embeddings (n, D), hashes (n, 16)
+) -> tuple[list[str], np.ndarray, np.ndarray]:  # Names, embeddings (n, D), hashes (n, 16)
     "What a classifier keeps of its training images."
-    backbone = backbone.reading(images)
-    return backbone, image_names(images), backbone.embed(images, progress=progress), _pixel_hashes(images, backbone.bits)
+    return image_names(images), backbone.embed(images, progress=progress), _pixel_hashes(images, backbone.bits)
 
 # %% ../../nbs/4_model/07_models.ipynb #7f89ddc3
 _UNLIKE = "unlike"  # the estimator for good images only
@@ -161,17 +160,19 @@ class EmbeddingModel(BaseEstimator):
         embeddings = as_embeddings(X, self.backbone.n_features)
         sources = image_sources(X) if embeddings is None else ()
         lesson = lesson_of(_as_estimator(self.estimator, self.random_state), X, y, sources, self.random_state)
-        names = hashes = None
+        names = hashes = usual = None
         d, n = self.backbone.n_features, len(X) if lesson.labels is None else len(lesson.labels)
         check_components(lesson.estimator, feature_count(self.n_features, n, d), n, self.n_features)
-        if embeddings is None: self.backbone, names, embeddings, hashes = _embedded(self.backbone, X, self.progress)
+        if embeddings is None:
+            self.backbone = self.backbone.reading(X)  # and later images as these
+            known = np.arange(len(sources))[lesson.labelled]
+            usual = _usual(self.backbone, [sources[i] for i in known], lesson.labels, self.random_state)  # first: it embeds them
+            names, embeddings, hashes = _embedded(self.backbone, X, self.progress)
+            names, hashes = [names[i] for i in known], hashes[lesson.labelled]
         selection = lesson.select(embeddings, self.n_features, self.random_state)
         fit_estimator(lesson.estimator, embeddings[:, selection.features], lesson.targets, fit_params, self.n_features, d)
-        known = np.arange(len(embeddings))[lesson.labelled]
-        if names is not None: names = [names[i] for i in known]
-        if hashes is not None: hashes = hashes[lesson.labelled]
         _keep(self, lesson.estimator, selection, embeddings[lesson.labelled], lesson.labels, names, lesson.names, hashes)
-        if names is not None: self.usual_ = _usual(self.backbone, [sources[i] for i in known], lesson.labels, self.random_state)
+        if usual is not None: self.usual_ = usual
         if isinstance(self.estimator, str) and names is not None:
             self.bank_ = CellBank(self.backbone, random_state=self.random_state, progress=self.progress).fit(X)
         return self
@@ -423,7 +424,10 @@ def choose(
     labelled_images(labels, None)
     if groups is None: groups = getattr(X, "groups", None)
     names, hashes, E = None, None, table
-    if table is None: backbone, names, E, hashes = _embedded(backbone, X, progress)
+    if table is None:
+        backbone = backbone.reading(X)  # and later images as these
+        usual = _usual(backbone, image_sources(X), labels, random_state)  # first: it embeds them
+        names, E, hashes = _embedded(backbone, X, progress)
     choice = choose_head(E, labels, random_state, heads, groups, n_features, progress)
     model = cls(backbone, choice.estimator, choice.n_features, random_state, progress)
     model.choice_ = choice
@@ -431,7 +435,7 @@ def choose(
     else: held_out = None
     _keep(model, choice.estimator, choice.selection, E, labels, names, choice.classes, hashes).held_out_ = held_out
     model.kind_ = choice.name
-    if table is None: model.usual_ = _usual(backbone, image_sources(X), labels, random_state)
+    if table is None: model.usual_ = usual
     return model
 
 # %% ../../nbs/4_model/07_models.ipynb #b3997cd4

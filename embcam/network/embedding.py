@@ -398,15 +398,15 @@ def cell_layers(self: Backbone) -> tuple:  # Names
 
 
 @patch
-def _same_inputs(self: Backbone, sources: list, progress: bool) -> Iterator:
-    "Images as the network's inputs (3, H, W); ValueError for one of another shape."
-    loaded = prefetch(lambda source: self.prepare(self._open(source))[0], sources)
+def _same_inputs(self: Backbone, sources: list, progress: bool) -> Iterator[tuple[str, torch.Tensor]]:
+    "Images as (key, network input (3, H, W)); ValueError for one of another shape."
+    loaded = prefetch(self.uncached()._load, sources)
     first = None
-    for x in tqdm(loaded, total=len(sources), desc="embedding, place by place", disable=not progress):
+    for key, _, x in tqdm(loaded, total=len(sources), desc="embedding, place by place", disable=not progress):
         first = first or x.shape
         if x.shape != first:
             raise ValueError("Cells of images of different shapes do not meet: choose resize='squash', 'letterbox' or 'crop'.")
-        yield x
+        yield key, x
 
 
 @patch
@@ -416,16 +416,20 @@ def _passes(
     layers: Sequence[str],  # Of `grids`
     progress: bool,
 ) -> Iterator[tuple[np.ndarray, dict]]:  # Embeddings (k, D) float32 and grids {layer: (k, C, h, w)}, a few images at a time
-    "Run the fast copy of the network, and keep what the layers return."
+    "Run the fast copy of the network, and keep what the layers return; embeddings as of `embed` go into the cache, too."
     network, memory_format = fast_network(self.network, self.size)
     if any(isinstance(self.network.get_submodule(layer), nn.Conv2d) for layer in layers): network = self.network  # no norm folded into it
+    same = network is not self.network and self.runtime == "torch" and self.precision == "float32"
     layouts = getattr(network, "layouts", {}) | {layer: self.grids[layer][0] for layer in layers}
     inputs = self._same_inputs(sources, progress)
     while some := list(islice(inputs, _AT_ONCE)):
+        keys, some = zip(*some)
         with network_lock(network), torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
             x = torch.stack(some).to(self.device, like_network(network).dtype, memory_format=memory_format)
             with record_activations(network, layers, layouts, patch_grid(network, x.shape[2:])) as grids: E = network(x)
-        yield E.float().cpu().numpy(), {layer: grids[layer] for layer in layers}
+        E = E.float().cpu().numpy()
+        if same and self.cache is not None: self.cache.update((key, e.copy()) for key, e in zip(keys, E))
+        yield E, {layer: grids[layer] for layer in layers}
 
 
 @patch
@@ -448,7 +452,7 @@ def embed_cells(
     images: ImageSet | Sequence,  # As for `embed`
     progress: bool = True,  # Show a progress bar
 ) -> np.ndarray:  # (n, h, w, C) float16, the channels of `cell_layers` side by side
-    "The cells of many images, without a cache; ValueError for images that meet the network in different shapes."
+    "The cells of many images, which no cache keeps; ValueError for images that meet the network in different shapes."
     return self._with_cells(images, progress)[1]
 
 
@@ -458,7 +462,7 @@ def embed_with_cells(
     images: ImageSet | Sequence,  # As for `embed`
     progress: bool = True,  # Show a progress bar
 ) -> tuple[np.ndarray, np.ndarray]:  # Embeddings as of `embed`, cells as of `embed_cells`
-    "Both by one pass, where PyTorch embeds in float32; without a cache there. ValueError as of `embed_cells`."
+    "Both by one pass, where PyTorch embeds in float32; the cache is not asked there. ValueError as of `embed_cells`."
     images = collected(images)
     E, cells = self._with_cells(images, progress)
     by_this_pass = self.runtime == "torch" and self.precision == "float32"

