@@ -22,9 +22,10 @@ from sklearn.semi_supervised import LabelPropagation, LabelSpreading, SelfTraini
 from sklearn.svm import SVC, LinearSVC, OneClassSVM
 
 from embcam import Backbone, EmbeddingClassifier, Explainer
-from embcam.images import ImageSet
+from embcam.images import ImageSet, make_logos
 from embcam.images.sets import check_labels
 from embcam.judging import grid_pointing, shuffled_labels
+from embcam.network.fast import fast_network
 
 rng = np.random.default_rng(0)
 IMAGES = [np.uint8(np.clip(rng.normal(90 + 60*(i % 2), 30, (48, 48, 3)), 0, 255)) for i in range(24)]
@@ -321,3 +322,16 @@ def test_without_hashes_names_decide(backbone, tmp_path):
     some = np.where(np.arange(12) < 8, images.labels, "-1")
     semi = EmbeddingClassifier(backbone, SelfTrainingClassifier(LogisticRegression()), 8, progress=False).fit(images, some)
     assert semi.knows(images).tolist() == [True]*8 + [False]*4
+
+
+@pytest.mark.parametrize("make", [lambda backbone, images: EmbeddingClassifier(backbone, progress=False).fit(images),
+                                  lambda backbone, images: EmbeddingClassifier.choose(backbone, images, heads="ridge", progress=False)])
+def test_fit_runs_the_network_once_for_each_image(make):
+    "Also for the 64 of them that say what is usual."
+    images = make_logos(70, size=64, progress=False)
+    backbone, seen = Backbone(size=64), []
+    handle = fast_network(backbone.network, 64)[0].register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    try: classifier = make(backbone, images)
+    finally: handle.remove()
+    assert sum(seen) == len(images) and classifier.usual_
+    np.testing.assert_allclose(classifier.background_, backbone.uncached().embed(images, progress=False), rtol=1e-4, atol=1e-5)

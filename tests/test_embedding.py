@@ -125,6 +125,29 @@ def test_equal_files_are_known_and_changed_ones_are_not(tmp_path):
     with pytest.raises(Exception, match="missing.png"): backbone.embed([tmp_path/"missing.png"], progress=False)
 
 
+class CountingCache(dict):
+    written = 0
+
+    def update(self, pairs):
+        pairs = dict(pairs)
+        self.written += len(pairs)
+        super().update(pairs)
+
+
+def test_a_pass_for_cells_keeps_embeddings_for_later():
+    "Those that `embed` gives, to the bit; nothing that is known is written again, and nothing of another precision."
+    backbone, cache = untrained(size=64), CountingCache()
+    alone = backbone.uncached().embed(IMAGES, progress=False)
+    for kind, kept in (dict(cache=cache), len(IMAGES)), (dict(cache=CountingCache(), precision="bfloat16"), 0):
+        other = backbone._altered(**kind)
+        other.usual_cells(IMAGES)
+        assert (len(other.cache), other.cache.written) == (kept, kept)
+    known = backbone._altered(cache=cache)
+    np.testing.assert_array_equal(known.embed(IMAGES, progress=False), alone)
+    known.embed_with_cells(IMAGES, progress=False)
+    assert cache.written == len(IMAGES)
+
+
 @pytest.mark.parametrize("cache, kind", [(True, dict), (False, type(None)), ({}, dict)])
 def test_kinds_of_cache(cache, kind):
     backbone = untrained(own(), size=32, target_layers=["1"], cache=cache)

@@ -416,10 +416,11 @@ def _passes(
     layers: Sequence[str],  # Of `grids`
     progress: bool,
 ) -> Iterator[tuple[np.ndarray, dict]]:  # Embeddings (k, D) float32 and grids {layer: (k, C, h, w)}, a few images at a time
-    "Run the fast copy of the network, and keep what the layers return; embeddings as of `embed` go into the cache, too."
-    network, memory_format = fast_network(self.network, self.size)
-    if any(isinstance(self.network.get_submodule(layer), nn.Conv2d) for layer in layers): network = self.network  # no norm folded into it
-    same = network is not self.network and self.runtime == "torch" and self.precision == "float32"
+    "Run the fast copy of the network, and keep what the layers return; embeddings as of `embed` go into the cache, too, where it has none."
+    fast, memory_format = fast_network(self.network, self.size)
+    folded = any(isinstance(self.network.get_submodule(layer), nn.Conv2d) for layer in layers)  # a norm, perhaps
+    network = self.network if folded else fast
+    keeps = network is fast and self.cache is not None and self.runtime == "torch" and self.precision == "float32"
     layouts = getattr(network, "layouts", {}) | {layer: self.grids[layer][0] for layer in layers}
     inputs = self._same_inputs(sources, progress)
     while some := list(islice(inputs, _AT_ONCE)):
@@ -428,7 +429,7 @@ def _passes(
             x = torch.stack(some).to(self.device, like_network(network).dtype, memory_format=memory_format)
             with record_activations(network, layers, layouts, patch_grid(network, x.shape[2:])) as grids: E = network(x)
         E = E.float().cpu().numpy()
-        if same and self.cache is not None: self.cache.update((key, e.copy()) for key, e in zip(keys, E))
+        if keeps: self.cache.update((key, e.copy()) for key, e in zip(keys, E) if key not in self.cache)
         yield E, {layer: grids[layer] for layer in layers}
 
 
