@@ -2,7 +2,7 @@
 
 python tests/kills.py [SEED]
 
-Each command runs ten times in a child that is sent SIGKILL at a random moment shortly after one of its file operations, at first where
+Each command runs six times in a child that is sent SIGKILL at a random moment shortly after one of its file operations, at first where
 nothing is, then with --force over a whole result; every run starts on what the one before has left. The last one is let through. Needs
 Linux or macOS; prints a line per command.
 """
@@ -32,7 +32,7 @@ import embcam.model.estimators
 from embcam.images import make_logos
 from embcam.model import paper_forest
 
-KILLS, MARK = 10, "embcam-kills-server"
+KILLS, MARK = 6, "embcam-kills-server"
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree", "subprocess.Popen"}
 BEGUN = {".embcam", "comparison.jsonl"}  # an evaluation that is not finished; the same command goes on with it
 
@@ -120,7 +120,7 @@ def examine(out: Path, whole: set, before: bool) -> None:
 
 
 def kill(home: Path, name: str, argv: list, rng: random.Random) -> str:
-    "Kill one command ten times; what happened, in words."
+    "Kill one command six times; what happened, in words."
     reference, out = home/name/"reference", home/name/"here"/"out"
     code, changes = run(home, [*argv, "--out", reference])
     assert code == 0, (home/"errors").read_text()[-2000:]
@@ -141,7 +141,7 @@ def kill(home: Path, name: str, argv: list, rng: random.Random) -> str:
 
 
 def kill_server(home: Path, rng: random.Random) -> str:
-    "Kill `embcam explore` ten times, at the start of its server or soon after: the server must end with it (Linux)."
+    "Kill `embcam explore` six times, at the start of its server or soon after: the server must end with it (Linux)."
     for _ in range(KILLS):
         change = rng.randint(1, 3)  # a folder, its notebook, the server
         code, _ = run(home, ["explore", "--no-browser"], change, rng.choice([0, 0, .01, .1]))

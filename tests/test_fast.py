@@ -43,7 +43,11 @@ def test_every_kind_of_network(arch, pooled):
     backbone = untrained(arch, size=KINDS[arch], pooled=pooled, cache=False)
     before = weights_hash(backbone.network), [p.stride() for p in backbone.network.parameters()], repr(backbone.network)
     E = backbone.embed(IMAGES, progress=False)
-    assert all(np.allclose(backbone.trace(image).embedding, e, rtol=1e-3, atol=1e-4*abs(e).max()) for image, e in zip(IMAGES, E))
+    for image, e in zip(IMAGES, E):
+        trace, plain = backbone.trace(image), backbone.trace(image, gradient=False)
+        for one in trace, plain: np.testing.assert_allclose(one.embedding, e, rtol=1e-3, atol=1e-4*abs(e).max())
+        for layer, grid in (trace.activations | trace.pooled_grids).items():
+            np.testing.assert_allclose((plain.activations | plain.pooled_grids)[layer], grid.detach(), rtol=1e-2, atol=1e-3*grid.abs().max().item())
     assert (weights_hash(backbone.network), [p.stride() for p in backbone.network.parameters()], repr(backbone.network)) == before
     assert not any(m._forward_hooks for m in (*backbone.network.modules(), *fast_network(backbone.network)[0].modules()))
 

@@ -126,7 +126,7 @@ def __call__(
 ) -> Explanation:
     "Explain one image; ValueError for a question beside `reference`."
     name = name or image_names(image)[0]
-    trace = self.classifier.trace(image)
+    trace = self.classifier.trace(image, gradient=not as_method(self.method).cells)
     if question is not None and label is not None: raise ValueError(f"question={question!r} and label={label!r} ask the same: name one.")
     asked = label if question is None else question
     if reference is None: return self.explain_trace(trace, self.rank(trace.embedding, asked, versus), name)

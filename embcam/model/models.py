@@ -216,9 +216,10 @@ def predictions(self: EmbeddingModel, X) -> list:
 def trace(
     self: EmbeddingModel,
     image,  # Path, array or PIL image
+    gradient: bool = True,  # Whether it is to be differentiated
 ) -> Trace:
-    "One forward pass that can be differentiated, as `Backbone.trace` gives it, and what is usual at each place."
-    return replace(self.backbone.trace(image), usual=self.usual_)
+    "One forward pass, as `Backbone.trace` gives it, and what is usual at each place."
+    return replace(self.backbone.trace(image, gradient), usual=self.usual_)
 
 
 @patch

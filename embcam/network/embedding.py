@@ -410,6 +410,17 @@ def _same_inputs(self: Backbone, sources: list, progress: bool) -> Iterator[tupl
 
 
 @patch
+def _listening(
+    self: Backbone,
+    layers: Iterable[str],  # Of `grids`
+) -> tuple[nn.Module, torch.memory_format]:  # (what to run in float32, the memory format of its input)
+    "The fast copy; the network itself to hear a convolution, into which a norm may be folded."
+    fast, memory_format = fast_network(self.network, self.size)
+    folded = any(isinstance(self.network.get_submodule(layer), nn.Conv2d) for layer in layers)
+    return self.network if folded else fast, memory_format
+
+
+@patch
 def _passes(
     self: Backbone,
     sources: list,  # Images of one shape
@@ -417,10 +428,8 @@ def _passes(
     progress: bool,
 ) -> Iterator[tuple[np.ndarray, dict]]:  # Embeddings (k, D) float32 and grids {layer: (k, C, h, w)}, a few images at a time
     "Run the fast copy of the network, and keep what the layers return; embeddings as of `embed` go into the cache, too, where it has none."
-    fast, memory_format = fast_network(self.network, self.size)
-    folded = any(isinstance(self.network.get_submodule(layer), nn.Conv2d) for layer in layers)  # a norm, perhaps
-    network = self.network if folded else fast
-    keeps = network is fast and self.cache is not None and self.runtime == "torch" and self.precision == "float32"
+    network, memory_format = self._listening(layers)
+    embeds = network is fast_network(self.network, self.size)[0] and self.runtime == "torch" and self.precision == "float32"
     layouts = getattr(network, "layouts", {}) | {layer: self.grids[layer][0] for layer in layers}
     inputs = self._same_inputs(sources, progress)
     while some := list(islice(inputs, _AT_ONCE)):
@@ -429,7 +438,7 @@ def _passes(
             x = torch.stack(some).to(self.device, like_network(network).dtype, memory_format=memory_format)
             with record_activations(network, layers, layouts, patch_grid(network, x.shape[2:])) as grids: E = network(x)
         E = E.float().cpu().numpy()
-        if keeps: self.cache.update((key, e.copy()) for key, e in zip(keys, E) if key not in self.cache)
+        if embeds and self.cache is not None: self.cache.update((key, e.copy()) for key, e in zip(keys, E) if key not in self.cache)
         yield E, {layer: grids[layer] for layer in layers}
 
 
@@ -488,11 +497,11 @@ def usual_cells(
 # %% ../../nbs/2_network/08_embedding.ipynb #88bb5033
 @dataclass(frozen=True, eq=False)
 class Trace:
-    "One forward pass that can be differentiated."
+    "One forward pass, which can be differentiated if that was asked for."
     image: np.ndarray  # The original image, (h, w, 3) uint8 RGB
     frame: Frame  # How it lies in the network's input
     input: torch.Tensor  # The network's input, (1, 3, H, W)
-    output: torch.Tensor  # Embedding with its graph, (1, D)
+    output: torch.Tensor  # Embedding, (1, D), with its graph
     activations: dict  # {target layer: grid (1, C, h, w)} with their graph
     network: nn.Module  # The frozen network
     layouts: dict  # {target layer: layout}
@@ -515,18 +524,20 @@ class Trace:
 def trace(
     self: Backbone,
     source: _Source,  # Path, array or PIL image
+    gradient: bool = True,  # Whether it is to be differentiated; if not, the fast copy does
 ) -> Trace:
     "One forward pass over one image that keeps what maps need."
-    network = self.network
     image = open_image(source, bits=self.bits)
-    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(self.device.type, enabled=False):
+    names = dict.fromkeys([*self.target_layers, *self.averages])
+    network, memory_format = self.network, torch.contiguous_format
+    if not gradient and self.precision == "float32": network, memory_format = self._listening(names)
+    with torch.inference_mode(False), torch.set_grad_enabled(gradient), torch.autocast(self.device.type, enabled=False):
         x, frame = self.prepare(self._open(source) if self.draft else image)
         embedded = None if self.precision == "float32" else self.embed_inputs([x])[0]
-        x = x[None].to(self.device, like_network(network).dtype).requires_grad_()
+        x = x[None].to(self.device, like_network(network).dtype, memory_format=memory_format).requires_grad_(gradient)
         layouts = getattr(network, "layouts", {}) | self.layouts
-        names = dict.fromkeys([*self.target_layers, *self.averages])
         with record_activations(network, names, layouts, patch_grid(network, frame.size)) as grids: output = network(x)
-    return Trace(image=image, frame=frame.scaled(image.shape[:2]), input=x, output=output, network=network, layouts=self.layouts,
+    return Trace(image=image, frame=frame.scaled(image.shape[:2]), input=x, output=output, network=self.network, layouts=self.layouts,
                  activations={layer: grids[layer] for layer in self.target_layers}, pooled=self.averages,
                  pooled_grids={layer: grids[layer].detach() for layer in self.averages}, embedded=embedded)
 

@@ -63,7 +63,7 @@ def _fold(
 def _pads_by_copy(module: nn.Module) -> bool:
     "Whether this is timm's convolution that pads a copy of its input, and a larger kernel can take its place."
     if f"{type(module).__module__}.{type(module).__name__}" != "timm.layers.conv2d_same.Conv2dSame": return False
-    strided = all(kernel >= step > 1 for kernel, step in zip(module.kernel_size, module.stride))
+    strided = all(kernel > step > 1 for kernel, step in zip(module.kernel_size, module.stride))
     return strided and module.dilation == (1, 1) and _plain_weight(module)
 
 
