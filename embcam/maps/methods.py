@@ -34,8 +34,8 @@ def _up_to_sign(
     vectors: np.ndarray,  # (T, D)
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # (U, D); for each vector the one that it is (T,), and by which sign (T,)
     "Those of which none is another one or its opposite."
-    firsts = vectors[np.arange(len(vectors)), (vectors != 0).argmax(1)]
-    signs = np.where(firsts < 0, -1, 1)
+    leading = vectors[np.arange(len(vectors)), (vectors != 0).argmax(1)]  # the first value that is not zero
+    signs = np.where(leading < 0, -1, 1)
     rows = signs[:, None]*vectors + 0.  # no negative zeros
     known = {row.tobytes(): i for i, row in reversed([*enumerate(rows)])}  # where each was first
     firsts, which = np.unique([known[row.tobytes()] for row in rows], return_inverse=True)
