@@ -116,7 +116,7 @@ def activation_maps(
     todo = list(targets) if many else [targets]
     if not todo: return []
     asked_twice = against and as_method(method).one_sided
-    if asked_twice: todo = [one for target in todo for one in (target, _opposite(target, trace.embedding))]
+    if asked_twice: todo = [one for target in todo for one in (target, _opposite(target, trace.embedding))]  # both in one backward pass
     grids = grid_maps(trace, todo, method)
     left_out = left_out_layers(method, grids)
     maps = []

@@ -70,10 +70,17 @@ def _usual(backbone: Backbone, sources: Sequence, labels: np.ndarray | None, see
 def _embedded(
     backbone: Backbone,
     images,  # ImageSet, or a list of paths or arrays, to be fitted on
+    labels: np.ndarray | None,  # Of those that are labelled
+    labelled: np.ndarray | slice,  # Which these are
+    seed: int,
     progress: bool,
-) -> tuple[list[str], np.ndarray, np.ndarray]:  # Names, embeddings (n, D), hashes (n, 16)
-    "What a classifier keeps of its training images."
-    return image_names(images), backbone.embed(images, progress=progress), _pixel_hashes(images, backbone.bits)
+) -> tuple[Backbone, np.ndarray, list[str], np.ndarray, dict]:  # It reads later images as these; (n, D); (m,); (m, 16)
+    "What a classifier keeps of its training images: all embeddings; of the labelled ones names, hashes (m, 16), and what is usual."
+    backbone, sources = backbone.reading(images), image_sources(images)
+    known = np.arange(len(sources))[labelled]
+    usual = _usual(backbone, [sources[i] for i in known], labels, seed)  # first: it embeds them
+    E, names, hashes = backbone.embed(images, progress=progress), image_names(images), _pixel_hashes(images, backbone.bits)
+    return backbone, E, [names[i] for i in known], hashes[labelled], usual
 
 # %% ../../nbs/4_model/07_models.ipynb #7f89ddc3
 _UNLIKE = "unlike"  # the estimator for good images only
@@ -160,19 +167,16 @@ class EmbeddingModel(BaseEstimator):
         embeddings = as_embeddings(X, self.backbone.n_features)
         sources = image_sources(X) if embeddings is None else ()
         lesson = lesson_of(_as_estimator(self.estimator, self.random_state), X, y, sources, self.random_state)
-        names = hashes = usual = None
+        names, hashes, usual = None, None, {}
         d, n = self.backbone.n_features, len(X) if lesson.labels is None else len(lesson.labels)
         check_components(lesson.estimator, feature_count(self.n_features, n, d), n, self.n_features)
         if embeddings is None:
-            self.backbone = self.backbone.reading(X)  # and later images as these
-            known = np.arange(len(sources))[lesson.labelled]
-            usual = _usual(self.backbone, [sources[i] for i in known], lesson.labels, self.random_state)  # first: it embeds them
-            names, embeddings, hashes = _embedded(self.backbone, X, self.progress)
-            names, hashes = [names[i] for i in known], hashes[lesson.labelled]
+            found = _embedded(self.backbone, X, lesson.labels, lesson.labelled, self.random_state, self.progress)
+            self.backbone, embeddings, names, hashes, usual = found
         selection = lesson.select(embeddings, self.n_features, self.random_state)
         fit_estimator(lesson.estimator, embeddings[:, selection.features], lesson.targets, fit_params, self.n_features, d)
         _keep(self, lesson.estimator, selection, embeddings[lesson.labelled], lesson.labels, names, lesson.names, hashes)
-        if usual is not None: self.usual_ = usual
+        self.usual_ = usual
         if isinstance(self.estimator, str) and names is not None:
             self.bank_ = CellBank(self.backbone, random_state=self.random_state, progress=self.progress).fit(X)
         return self
@@ -424,19 +428,15 @@ def choose(
     labels = labels_of(X, y, image_sources(X) if table is None else ())
     labelled_images(labels, None)
     if groups is None: groups = getattr(X, "groups", None)
-    names, hashes, E = None, None, table
-    if table is None:
-        backbone = backbone.reading(X)  # and later images as these
-        usual = _usual(backbone, image_sources(X), labels, random_state)  # first: it embeds them
-        names, E, hashes = _embedded(backbone, X, progress)
+    E, names, hashes, usual = table, None, None, {}
+    if table is None: backbone, E, names, hashes, usual = _embedded(backbone, X, labels, slice(None), random_state, progress)
     choice = choose_head(E, labels, random_state, heads, groups, n_features, progress)
     model = cls(backbone, choice.estimator, choice.n_features, random_state, progress)
     model.choice_ = choice
     if choice.probabilities is not None: held_out = held_out_classes(choice.probabilities, choice.codes)
     else: held_out = None
     _keep(model, choice.estimator, choice.selection, E, labels, names, choice.classes, hashes).held_out_ = held_out
-    model.kind_ = choice.name
-    if table is None: model.usual_ = usual
+    model.kind_, model.usual_ = choice.name, usual
     return model
 
 # %% ../../nbs/4_model/07_models.ipynb #b3997cd4

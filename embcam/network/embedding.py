@@ -396,7 +396,7 @@ def cell_layers(self: Backbone) -> tuple:  # Names
     fitting = [side for side in sides.values() if side*_CELL <= self.size] or [min(sides.values())]
     return tuple(layer for layer, side in sides.items() if side == max(fitting))[-2:]
 
-
+# %% ../../nbs/2_network/08_embedding.ipynb #ff47be0e
 @patch
 def _same_inputs(self: Backbone, sources: list, progress: bool) -> Iterator[tuple[str, torch.Tensor]]:
     "Images as (key, network input (3, H, W)); ValueError for one of another shape."
@@ -407,6 +407,12 @@ def _same_inputs(self: Backbone, sources: list, progress: bool) -> Iterator[tupl
         if x.shape != first:
             raise ValueError("Cells of images of different shapes do not meet: choose resize='squash', 'letterbox' or 'crop'.")
         yield key, x
+
+# %% ../../nbs/2_network/08_embedding.ipynb #59b781d7
+@patch(as_prop=True)
+def _in_float32(self: Backbone) -> bool:
+    "Whether PyTorch embeds in float32, as every pass for cells does."
+    return self.runtime == "torch" and self.precision == "float32"
 
 
 @patch
@@ -429,7 +435,7 @@ def _passes(
 ) -> Iterator[tuple[np.ndarray, dict]]:  # Embeddings (k, D) float32 and grids {layer: (k, C, h, w)}, a few images at a time
     "Run the fast copy of the network, and keep what the layers return; embeddings as of `embed` go into the cache, too, where it has none."
     network, memory_format = self._listening(layers)
-    embeds = network is fast_network(self.network, self.size)[0] and self.runtime == "torch" and self.precision == "float32"
+    embeds = self._in_float32 and network is fast_network(self.network, self.size)[0]
     layouts = getattr(network, "layouts", {}) | {layer: self.grids[layer][0] for layer in layers}
     inputs = self._same_inputs(sources, progress)
     while some := list(islice(inputs, _AT_ONCE)):
@@ -441,7 +447,7 @@ def _passes(
         if embeds and self.cache is not None: self.cache.update((key, e.copy()) for key, e in zip(keys, E) if key not in self.cache)
         yield E, {layer: grids[layer] for layer in layers}
 
-
+# %% ../../nbs/2_network/08_embedding.ipynb #9dbb3843
 @patch
 def _with_cells(self: Backbone, images: ImageSet | Sequence, progress: bool) -> tuple[np.ndarray, np.ndarray]:
     "Embeddings in float32 and cells by one pass; ValueError for images that meet the network in different shapes."
@@ -475,8 +481,7 @@ def embed_with_cells(
     "Both by one pass, where PyTorch embeds in float32; the cache is not asked there. ValueError as of `embed_cells`."
     images = collected(images)
     E, cells = self._with_cells(images, progress)
-    by_this_pass = self.runtime == "torch" and self.precision == "float32"
-    return E if by_this_pass else self.embed(images, progress=progress), cells
+    return E if self._in_float32 else self.embed(images, progress=progress), cells
 
 # %% ../../nbs/2_network/08_embedding.ipynb #54d1f0a1
 @patch
