@@ -1,6 +1,6 @@
 """The explorer in a real browser: Voila, as `embcam explore` starts it with and without a model, and JupyterLab 4.
 
-python tests/test_browser.py [FOLDER FOR SCREENSHOTS [voila lab demo]]
+python tests/test_browser.py [FOLDER FOR SCREENSHOTS [pages voila lab demo]]
 
 Needs `pip install -e '.[dev]'` and Debian's chromium. Prints each check and, at the end, "N passed, N failed"; exits with 1 if one failed.
 """
@@ -516,36 +516,41 @@ def refuses(address: str) -> bool:
     return "login" in page.geturl()
 
 
+SERVERS = dict(voila=voila, lab=lab, demo=demo)
+
+
+def visit(name: str, home: Path, browser) -> None:
+    "Start a server, open its page, and play."
+    try:
+        with SERVERS[name](home) as address:
+            check(f"{name}: on 127.0.0.1, and asks for its token", address.startswith("http://127.0.0.1:") and refuses(address))
+            p = Page(browser.new_page(viewport=dict(width=1280, height=1500)), name)
+            p.page.goto(address, wait_until="domcontentloaded", timeout=90_000)
+            if name == "lab":
+                p.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+                p.page.evaluate(RUN_ALL)
+            (play_demo if name == "demo" else play)(p)
+            if name == "lab":
+                p.page.set_viewport_size(dict(width=1400, height=1500))
+                p.page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+                p.page.wait_for_timeout(1500)
+                p.shot("dark")
+            p.page.close()
+    except (Error, OSError) as error:
+        check(f"{name}: {str(error)[:300]}", False)
+        print((home/f"{'lab' if name == 'lab' else 'voila'}.log").read_text()[-1500:])
+
+
 def main() -> int:
     SHOTS.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as home, sync_playwright() as playwright:
-        home = Path(home)
-        prepare(home)
+        home, names = Path(home), sys.argv[2:] or ["pages", *SERVERS]
+        if names != ["demo"]: prepare(home)
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        documents(home, browser)
-        stored(home, browser)
-        exported(home, browser)
-        servers = dict(voila=voila, lab=lab, demo=demo)
-        for name in sys.argv[2:] or servers:
+        for name in names:
             start = time.time()
-            try:
-                with servers[name](home) as address:
-                    check(f"{name}: on 127.0.0.1, and asks for its token", address.startswith("http://127.0.0.1:") and refuses(address))
-                    p = Page(browser.new_page(viewport=dict(width=1280, height=1500)), name)
-                    p.page.goto(address, wait_until="domcontentloaded", timeout=90_000)
-                    if name == "lab":
-                        p.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-                        p.page.evaluate(RUN_ALL)
-                    (play_demo if name == "demo" else play)(p)
-                    if name == "lab":
-                        p.page.set_viewport_size(dict(width=1400, height=1500))
-                        p.page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
-                        p.page.wait_for_timeout(1500)
-                        p.shot("dark")
-                    p.page.close()
-            except (Error, OSError) as error:
-                check(f"{name}: {str(error)[:300]}", False)
-                print((home/f"{'lab' if name == 'lab' else 'voila'}.log").read_text()[-1500:])
+            if name == "pages": documents(home, browser), stored(home, browser), exported(home, browser)
+            else: visit(name, home, browser)
             print(f"{name}: {time.time() - start:.0f} s")
         browser.close()
     print(f"screenshots: {SHOTS}\n{len(passed)} passed, {len(failed)} failed")

@@ -8,6 +8,7 @@ import sys
 if os.environ.get("EMBCAM_EXECUTED") and any("nbdev_test" in word for word in sys.orig_argv):
     from pathlib import Path
 
+    import once  # noqa: F401
     from execnb.nbio import write_nb
     from execnb.shell import CaptureShell
 
