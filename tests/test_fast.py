@@ -19,7 +19,7 @@ from embcam.judging.cost import count_passes
 from embcam.model import EmbeddingClassifier, ModelError
 from embcam.network import Backbone
 from embcam.network.checkpoints import weights_hash
-from embcam.network.fast import choose_precision, fast_network
+from embcam.network.fast import FrozenNorm, choose_precision, fast_network, gradient_network
 
 IMAGES = list(np.random.default_rng(0).integers(0, 256, (3, 60, 50, 3)).astype(np.uint8))
 
@@ -50,7 +50,8 @@ def test_every_kind_of_network(arch, pooled):
         for layer, grid in (trace.activations | trace.pooled_grids).items():
             torch.testing.assert_close(grids[layer], grid.detach(), rtol=1e-2, atol=1e-3*grid.abs().max().item())
     assert (weights_hash(backbone.network), [p.stride() for p in backbone.network.parameters()], repr(backbone.network)) == before
-    assert not any(m._forward_hooks for m in (*backbone.network.modules(), *fast_network(backbone.network)[0].modules()))
+    ran = fast_network(backbone.network)[0], gradient_network(backbone.network)
+    assert not any(m._forward_hooks for network in (backbone.network, *ran) for m in network.modules())
 
 
 def layers(): return nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8)
@@ -88,6 +89,53 @@ def test_what_cannot_be_folded_is_left(way, change):
     with torch.inference_mode(): assert torch.allclose(fast(x.to(memory_format=memory_format)), net(x), rtol=1e-3, atol=1e-4)
     folded = not any(isinstance(m, nn.BatchNorm2d) for m in fast.modules())
     assert folded == (way in (plain, viewing) and isinstance(net.conv._parameters.get("weight"), nn.Parameter))
+
+
+class Reads(Pair):
+    "A network that takes the statistics out of its norm."
+    def forward(self, x): return nn.functional.batch_norm(self.conv(x), self.norm.running_mean, self.norm.running_var).relu().mean((2, 3))
+
+
+def slope(net, x):
+    output = net(x := x.clone().requires_grad_())
+    return output, *torch.autograd.grad(output.square().sum(), x)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("net", [*map(Pair, (plain, twice, shared, in_place, between, viewing)), Reads(plain)],
+                         ids=["plain", "twice", "shared", "in place", "between", "viewing", "read"])
+def test_gradients_pass_through_frozen_norms(net):
+    for dtype in torch.float32, torch.float64:
+        net = net.to(dtype).eval().requires_grad_(False)
+        made = gradient_network(net)
+        assert type(made.norm) is FrozenNorm and type(net.norm) is nn.BatchNorm2d and gradient_network(net) is made
+        for mine, right in zip(slope(made, x := torch.randn(2, 3, 32, 32, dtype=dtype)), slope(net, x)):
+            torch.testing.assert_close(mine, right, rtol=1e-5, atol=1e-6)
+        fast_room._GRADIENT.pop(net)
+
+
+def test_no_other_norm_is_frozen():
+    class Own(nn.BatchNorm2d):
+        def forward(self, x): return 2*super().forward(x)
+    listened = nn.BatchNorm2d(3)
+    listened.register_forward_pre_hook(lambda module, args: None)
+    for norm in Own(3), nn.BatchNorm2d(3, track_running_stats=False), nn.InstanceNorm2d(3), listened:
+        net = nn.Sequential(norm, nn.Flatten()).eval()
+        assert gradient_network(net) is net
+    plain = nn.Sequential(nn.BatchNorm2d(3, affine=False), nn.Flatten()).eval()
+    assert gradient_network(plain) is not plain
+    handle = plain[1].register_forward_hook(lambda module, args, output: None)
+    assert gradient_network(plain) is plain  # somebody listens
+    handle.remove()
+    assert gradient_network(plain) is not plain
+
+
+def test_what_a_norm_carries_keeps_its_name():
+    backbone = Backbone(size=64, target_layers=["blocks.2.0.bn1.act", "bn2.drop"])
+    for gradient in True, False:
+        trace = backbone.trace(IMAGES[0], gradient)
+        shapes = {layer: tuple(grid.shape) for layer, grid in trace.activations.items()}
+        assert shapes == {"blocks.2.0.bn1.act": (1, 144, 16, 16), "bn2.drop": (1, 1280, 2, 2)}
 
 
 def test_norms_of_the_batch_are_left():

@@ -18,7 +18,7 @@ from PIL import Image
 
 from ..model import EmbeddingModel
 from ..network import Backbone
-from ..network.fast import fast_network
+from ..network.fast import fast_network, gradient_network
 
 # %% ../../nbs/6_judging/04_cost.ipynb #397cf456
 @contextmanager
@@ -26,7 +26,8 @@ def count_passes(
     backbone: Backbone,  # The network to watch
 ) -> Iterator[dict[str, float]]:  # {"forwards", "backwards", "seconds"}, complete at the end
     "Count what passes through a network: images forwards, backward passes, and seconds."
-    running = {backbone.network, fast_network(backbone.network, backbone.size, backbone.precision)[0]}  # for maps, and for embeddings
+    embedding, _ = fast_network(backbone.network, backbone.size, backbone.precision)
+    running = {backbone.network, embedding, gradient_network(backbone.network)}
     cost = dict(forwards=0, backwards=0, seconds=0.)
     start = time.perf_counter()
 

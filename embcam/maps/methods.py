@@ -17,14 +17,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..network import Trace
+from ..network.layers import is_watched
 
 # %% ../../nbs/4_maps/02_methods.ipynb #62759493
-def _watched(network: torch.nn.Module) -> bool:
-    "Whether a hook of somebody else, such as the grad-cam package, may keep a gradient; a batched one breaks when its batch is over."
-    hooks = [hook for module in network.modules() for hook in module._forward_hooks.values()]
-    return any(not getattr(hook, "keeps_no_gradient", False) for hook in hooks)
-
-
 def _one_by_one(function: Callable) -> Callable:
     "`torch.vmap` for what cannot be batched."
     return lambda seeds: [torch.stack(layer) for layer in zip(*map(function, seeds))]
@@ -53,7 +48,7 @@ def layer_gradients(
     def backward(seed): return torch.autograd.grad(trace.output, activations, seed, retain_graph=True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*batching rule.*")
-        batched = _one_by_one if len(seeds) == 1 or _watched(trace.network) else torch.vmap
+        batched = _one_by_one if len(seeds) == 1 or is_watched(trace.network) else torch.vmap
         try: gradients = batched(backward)(seeds)
         except RuntimeError: gradients = _one_by_one(backward)(seeds)  # an operation that cannot be batched
     which, signs = (torch.as_tensor(a, device=trace.output.device) for a in (which, signs))

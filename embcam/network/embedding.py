@@ -28,7 +28,7 @@ from ..images.sets import collected
 from .adapt import OneByOne, adapt_network, one_by_one
 from .cache import DiskCache, prefetch
 from .checkpoints import weights_hash
-from .fast import choose_precision, fast_network
+from .fast import choose_precision, fast_network, gradient_network
 from ..images.frames import Frame, Preparation
 from .layers import (PooledStages, as_grid, choose_layers, choose_pooled, find_grids, find_stages, image_channels,
                                    input_stride, like_network, network_lock, patch_grid, random_image, record_activations)
@@ -529,13 +529,14 @@ class Trace:
 def trace(
     self: Backbone,
     source: _Source,  # Path, array or PIL image
-    gradient: bool = True,  # Whether it is to be differentiated; if not, the fast copy does
+    gradient: bool = True,  # Whether it is to be differentiated; if not, the copy that embeds does
 ) -> Trace:
     "One forward pass over one image that keeps what maps need."
     image = open_image(source, bits=self.bits)
     names = dict.fromkeys([*self.target_layers, *self.averages])
-    network, memory_format = self.network, torch.contiguous_format
-    if not gradient and self.precision == "float32": network, memory_format = self._listening(names)
+    if gradient: network, memory_format = gradient_network(self.network), torch.contiguous_format
+    elif self.precision == "float32": network, memory_format = self._listening(names)
+    else: network, memory_format = self.network, torch.contiguous_format
     with torch.inference_mode(False), torch.set_grad_enabled(gradient), torch.autocast(self.device.type, enabled=False):
         x, frame = self.prepare(self._open(source) if self.draft else image)
         embedded = None if self.precision == "float32" else self.embed_inputs([x])[0]
