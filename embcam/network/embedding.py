@@ -78,6 +78,15 @@ class Anatomy:
         return tuple(layer for layer, part in self.averages.items() for _ in range(part.start, part.stop)) or None
 
 
+def _with_stages(
+    network: nn.Module,  # Frozen, without its head
+    pooled: tuple,  # Names of layers
+    grids: dict,  # From `find_grids`
+) -> nn.Module:
+    "The network whose embedding is the averages of some layers."
+    return PooledStages(network, pooled, {name: grids[name][0] for name in pooled})
+
+
 def _survey(
     network: nn.Module,  # Frozen, without its head
     target_layers: Iterable[str] | str | None,  # As for `Backbone`
@@ -89,13 +98,47 @@ def _survey(
     grids, n_features = find_grids(network, size)
     if pooled is not None:
         pooled = choose_pooled(network, grids, pooled, size)
-        network = PooledStages(network, pooled, {name: grids[name][0] for name in pooled})
+        network = _with_stages(network, pooled, grids)
         n_features = sum(grids[name][1][0] for name in pooled)
     stages = find_stages(network, grids, size)
     target_layers = choose_layers(network, grids, stages, target_layers, size)
     averages = _averages(network, grids, [*stages, *target_layers], size)
     anatomy = Anatomy(n_features=n_features, grids=grids, stages=stages, target_layers=target_layers, pooled=pooled, averages=averages)
     return one_by_one(network, size), anatomy
+
+# %% ../../nbs/2_network/08_embedding.ipynb #2bbcc2c9
+_SURVEYS = {}  # {what a network was built and surveyed by: its Anatomy}
+
+
+def _survey_key(
+    arch: str | nn.Module,  # As for `Backbone`; only what is built by its name is known again
+    *how: str | list | tuple | int | torch.device | None,  # The hash of its weights, and what it is surveyed for
+) -> str | None:
+    "What tells one survey from another; None for one that is not remembered."
+    return repr((arch, *how)) if all(isinstance(one, (str, list, tuple, int, torch.device, type(None))) for one in (arch, *how)) else None
+
+
+def _known_survey(
+    network: nn.Module,  # As for `_survey`
+    key: str | None,  # From `_survey_key`
+) -> tuple[nn.Module, Anatomy] | None:  # As of `_survey`
+    "What such a survey has found before in this process."
+    if key not in _SURVEYS: return None
+    anatomy = _SURVEYS[key]
+    return network if anatomy.pooled is None else _with_stages(network, anatomy.pooled, anatomy.grids), anatomy
+
+
+def _remember_survey(
+    key: str | None,  # From `_survey_key`
+    network: nn.Module,  # As for `_survey`
+    surveyed: nn.Module,  # From `_survey`
+    anatomy: Anatomy,  # From `_survey`
+) -> None:
+    "Keep a survey that warned of nothing and did not wrap the network; the last 64."
+    if key is None or len(anatomy.stages) < 2: return
+    if surveyed is not network and not (type(surveyed) is PooledStages and surveyed.inner is network): return
+    _SURVEYS[key] = anatomy
+    while len(_SURVEYS) > 64: _SURVEYS.pop(next(iter(_SURVEYS)))
 
 # %% ../../nbs/2_network/08_embedding.ipynb #d52c616e
 def _as_cache(
@@ -143,7 +186,9 @@ class Backbone:
         self.weights_hash = weights_hash(network)
         self.structure = repr(network)
         network = network.eval().requires_grad_(False).to(self.device)
-        self.network, self.anatomy = _survey(network, target_layers, pooled, preparation.size)
+        key = _survey_key(arch, self.weights_hash, target_layers, pooled, preparation.size, self.device)
+        self.network, self.anatomy = _known_survey(network, key) or _survey(network, target_layers, pooled, preparation.size)
+        _remember_survey(key, network, self.network, self.anatomy)
         strides = input_stride(self.network, self.grids, self.stages, self.n_features, preparation.size) if resize == "native" else (1, 1)
         self.preparation = replace(preparation, channels=image_channels(self.network), strides=strides)
         self.precision = choose_precision(self.network, self.size, precision, self.device)

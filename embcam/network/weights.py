@@ -198,6 +198,11 @@ def _random_network(
 WeightsSource = str | Path | dict | torchvision.models.WeightsEnum  # a word, a file, a state dict or checkpoint, a torchvision enum
 
 
+def _by_word(weights: WeightsSource | None) -> bool:
+    "Whether weights are asked for by a word, not by a path."
+    return isinstance(weights, str) and weights in ("auto", "imagenet")
+
+
 def _torchvision_weights(
     arch: str,  # One of torchvision's names
     weights: str | torchvision.models.WeightsEnum,  # "auto", "imagenet", or a member of an enum
@@ -215,12 +220,11 @@ def _named_weights(
     weights: WeightsSource,  # "auto", "imagenet", a path, a state dict, or a torchvision enum
 ) -> tuple[dict, str, Callable | None]:  # (state dict, name for people, torchvision's preset or None)
     "Turn whatever names weights into tensors and a name; WeightsError for what names none."
-    by_word = isinstance(weights, str) and weights in ("auto", "imagenet")
+    by_word = _by_word(weights)
     if isinstance(weights, dict): return weights, "a state dict", None
     if isinstance(weights, (str, Path)) and not by_word: return read_weights(weights), Path(weights).name, None
     if not (by_word or isinstance(weights, torchvision.models.WeightsEnum)):
         raise WeightsError(f"weights={weights!r}: pass 'imagenet', a path, a state dict, a torchvision enum, or None.")
-    if by_word and arch in PACKAGED: return packaged_weights(arch), "imagenet", None
     if by_word and arch.startswith("timm/"): return *_fetch_timm(arch, weights == "imagenet"), None
     return _torchvision_weights(arch, weights)
 
@@ -314,6 +318,16 @@ def copy_network(
                          "Take out what cannot be copied, or give its class a __deepcopy__.") from error
 
 # %% ../../nbs/2_network/04_weights.ipynb #194a708b
+@cache
+def _packaged_network(
+    arch: str,  # A key of `PACKAGED`
+) -> nn.Module:  # Without its head; to be copied
+    "The network with the weights of the package."
+    network = _random_network(arch)
+    load_weights(network, packaged_weights(arch), "imagenet")
+    return network
+
+
 def build_network(
     arch: str | nn.Module,  # "efficientnet_lite0", torchvision's name, "timm/" and timm's, or your own module
     weights: WeightsSource | None = "auto",  # "imagenet", path, state dict, enum; None: untrained; "auto": those that need no download
@@ -322,6 +336,9 @@ def build_network(
     "A network with its weights; random ones warn. ValueError for another name, WeightsError for weights that cannot be used."
     if not isinstance(arch, (str, nn.Module)):
         raise ValueError(f"{arch!r} is no network: pass a name, such as 'resnet18', or a module, and of a class an instance.")
+    if isinstance(arch, str) and arch in PACKAGED and _by_word(weights):
+        network = copy.deepcopy(_packaged_network(arch))
+        return network, arch, "imagenet", _timm_preset(network.pretrained_cfg), True
     if own := isinstance(arch, nn.Module):
         network = _as_float32(copy_network(arch))
         name = type(_unwrapped(arch)).__name__
