@@ -92,7 +92,9 @@ def _copied(
 ) -> nn.Module:
     "A copy whose modules can be exchanged."
     shared = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())} if share else {}
-    return copy.deepcopy(network, shared | {id(tensor): tensor.detach().clone() for tensor in computed_tensors(network)})
+    try: return copy.deepcopy(network, shared.copy())
+    except RuntimeError: computed = {id(tensor): tensor.detach().clone() for tensor in computed_tensors(network)}  # the network holds some
+    return copy.deepcopy(network, shared | computed)
 
 
 def _pad_in_kernels(
