@@ -220,10 +220,10 @@ class FrozenNorm(nn.BatchNorm2d):
         for name, module in norm.named_children(): self.add_module(name, module)
         factor = torch.rsqrt(norm.running_var + norm.eps)
         if norm.weight is not None: factor = factor*norm.weight
-        shift = -norm.running_mean.double()*factor.double()  # rounded once, with the bias, as a processor's fused product and sum is
-        if norm.bias is not None: shift = shift + norm.bias.double()
+        shift = -norm.running_mean.cpu().double()*factor.cpu().double()  # rounded once, with the bias, like a fused product and sum
+        if norm.bias is not None: shift = shift + norm.bias.cpu().double()
         self.register_buffer("factor", factor[:, None, None])
-        self.register_buffer("shift", shift.to(factor.dtype)[:, None, None])
+        self.register_buffer("shift", shift.to(factor)[:, None, None])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = torch.addcmul(self.shift, x, self.factor)

@@ -225,6 +225,7 @@ def _named_weights(
     if isinstance(weights, (str, Path)) and not by_word: return read_weights(weights), Path(weights).name, None
     if not (by_word or isinstance(weights, torchvision.models.WeightsEnum)):
         raise WeightsError(f"weights={weights!r}: pass 'imagenet', a path, a state dict, a torchvision enum, or None.")
+    if by_word and arch in PACKAGED: return packaged_weights(arch), "imagenet", None
     if by_word and arch.startswith("timm/"): return *_fetch_timm(arch, weights == "imagenet"), None
     return _torchvision_weights(arch, weights)
 
