@@ -1,10 +1,10 @@
 """Commands that are killed at any moment: no half folder under the final name, what was there is there, and the next run comes to its end.
 
-python tests/kills.py [SEED]
+python tests/kills.py [SEED [KILLS]]
 
-Each command runs six times in a child that is sent SIGKILL at a random moment shortly after one of its file operations, at first where
-nothing is, then with --force over a whole result; every run starts on what the one before has left. The last one is let through. Needs
-Linux or macOS; prints a line per command.
+Each command runs KILLS times, ten by default, in a child that is sent SIGKILL at a random moment shortly after one of its file operations,
+at first where nothing is, then with --force over a whole result; every run starts on what the one before has left. The last one is let
+through. Needs Linux or macOS; prints a line per command.
 """
 import functools
 import os
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
@@ -32,7 +33,7 @@ import embcam.model.estimators
 from embcam.images import make_logos
 from embcam.model import paper_forest
 
-KILLS, MARK = 6, "embcam-kills-server"
+MARK = "embcam-kills-server"
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree", "subprocess.Popen"}
 BEGUN = {".embcam", "comparison.jsonl"}  # an evaluation that is not finished; the same command goes on with it
 
@@ -119,15 +120,15 @@ def examine(out: Path, whole: set, before: bool) -> None:
     elif before: assert [files(old) for old in left if old.name.endswith("-old")] == [whole], left
 
 
-def kill(home: Path, name: str, argv: list, rng: random.Random) -> str:
-    "Kill one command six times; what happened, in words."
+def kill(home: Path, name: str, argv: list, rng: random.Random, kills: int) -> str:
+    "Kill one command so many times; what happened, in words."
     reference, out = home/name/"reference", home/name/"here"/"out"
     code, changes = run(home, [*argv, "--out", reference])
     assert code == 0, (home/"errors").read_text()[-2000:]
     whole, ended = files(reference), []
-    for i in range(KILLS):
-        before = i >= KILLS//2
-        if i == KILLS//2:
+    for i in range(kills):
+        before = i >= kills//2
+        if i == kills//2:
             shutil.rmtree(out.parent, ignore_errors=True)
             shutil.copytree(reference, out)
         elif not before and out.exists() and files(out) == whole: shutil.rmtree(out)  # the kill came too late: begin again
@@ -137,12 +138,12 @@ def kill(home: Path, name: str, argv: list, rng: random.Random) -> str:
         if out.parent.exists(): examine(out, whole, before)
     assert run(home, [*argv, "--out", out, "--force"])[0] == 0
     assert files(out) == whole and os.listdir(out.parent) == [out.name], (files(out) ^ whole, os.listdir(out.parent))
-    return f"{name}: killed {len(ended) - ended.count(0)} times of {KILLS}, {changes} changes of files in a whole run"
+    return f"{name}: killed {len(ended) - ended.count(0)} times of {kills}, {changes} changes of files in a whole run"
 
 
-def kill_server(home: Path, rng: random.Random) -> str:
-    "Kill `embcam explore` six times, at the start of its server or soon after: the server must end with it (Linux)."
-    for _ in range(KILLS):
+def kill_server(home: Path, rng: random.Random, kills: int) -> str:
+    "Kill `embcam explore` so many times, at the start of its server or soon after: the server must end with it (Linux)."
+    for _ in range(kills):
         change = rng.randint(1, 3)  # a folder, its notebook, the server
         code, _ = run(home, ["explore", "--no-browser"], change, rng.choice([0, 0, .01, .1]))
         assert code == -signal.SIGKILL, (code, (home/"errors").read_text()[-2000:])
@@ -150,20 +151,20 @@ def kill_server(home: Path, rng: random.Random) -> str:
             if not (alive := subprocess.run(["pgrep", "-f", f"{MARK}-{home}"], capture_output=True, text=True).stdout.split()): break
             time.sleep(.1)
         assert not alive, f"the server outlives the command: {alive}"
-    return f"explore: killed {KILLS} times, no server left"
+    return f"explore: killed {kills} times, no server left"
 
 
-def all_of(home: Path, names: list, commands: dict, seed: int) -> None:
+def all_of(home: Path, names: list, commands: dict, seed: int, kills: int) -> None:
     "One after the other, in a process of its own."
     for name in names:
         start = time.time()
         rng = random.Random(f"{seed} {name}")
-        text = kill_server(home, rng) if name == "explore" else kill(home, name, commands[name], rng)
+        text = kill_server(home, rng, kills) if name == "explore" else kill(home, name, commands[name], rng, kills)
         print(f"{text}, {time.time() - start:.0f} s", flush=True)
 
 
 if __name__ == "__main__":
-    seed = int(sys.argv[1]) if len(sys.argv) > 1 else 0
+    seed, kills = (int(given or usual) for given, usual in zip_longest(sys.argv[1:3], (0, 10)))
     with tempfile.TemporaryDirectory(prefix="embcam-kills-") as folder:
         home, start = Path(folder).resolve(), time.time()
         make_cheap(home)
@@ -173,7 +174,7 @@ if __name__ == "__main__":
         os.waitpid(in_child(draw, home), 0)
         assert run(home, [*fit, "--out", home/"model"])[0] == 0, (home/"errors").read_text()
         first = ["demo"] + ["explore"]*(sys.platform == "linux")
-        children = [in_child(all_of, home, names, commands, seed) for names in (first, ["evaluate", "explain", "fit"])]
+        children = [in_child(all_of, home, names, commands, seed, kills) for names in (first, ["evaluate", "explain", "fit"])]
         codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
         print(f"{'passed' if not any(codes) else 'FAILED'}, {time.time() - start:.0f} s, seed {seed}")
         sys.exit(any(codes))
