@@ -509,6 +509,13 @@ def exported(home: Path, browser) -> None:
         context.close()
 
 
+def pages(home: Path, browser) -> None:
+    "All pages that need no server."
+    documents(home, browser)
+    stored(home, browser)
+    exported(home, browser)
+
+
 def refuses(address: str) -> bool:
     "Whether the server asks for its token."
     try: page = urllib.request.urlopen(address.split("?")[0], timeout=10)
@@ -549,7 +556,7 @@ def main() -> int:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         for name in names:
             start = time.time()
-            if name == "pages": documents(home, browser), stored(home, browser), exported(home, browser)
+            if name == "pages": pages(home, browser)
             else: visit(name, home, browser)
             print(f"{name}: {time.time() - start:.0f} s")
         browser.close()

@@ -579,9 +579,9 @@ def trace(
     "One forward pass over one image that keeps what maps need."
     image = open_image(source, bits=self.bits)
     names = dict.fromkeys([*self.target_layers, *self.averages])
-    if gradient: network, memory_format = gradient_network(self.network), torch.contiguous_format
+    network, memory_format = self.network, torch.contiguous_format
+    if gradient: network = gradient_network(self.network)
     elif self.precision == "float32": network, memory_format = self._listening(names)
-    else: network, memory_format = self.network, torch.contiguous_format
     with torch.inference_mode(False), torch.set_grad_enabled(gradient), torch.autocast(self.device.type, enabled=False):
         x, frame = self.prepare(self._open(source) if self.draft else image)
         embedded = None if self.precision == "float32" else self.embed_inputs([x])[0]

@@ -60,9 +60,14 @@ def _fold(
     network.set_submodule(name, nn.Sequential(OrderedDict(norm.named_children())))
 
 # %% ../../nbs/2_network/05_fast.ipynb #2d89fcb0
+def _kind(module: nn.Module) -> str:
+    "The full name of its class: of another one, even of one that inherits from it, the forward is not known."
+    return f"{type(module).__module__}.{type(module).__name__}"
+
+
 def _pads_by_copy(module: nn.Module) -> bool:
     "Whether this is timm's convolution that pads a copy of its input, and a larger kernel can take its place."
-    if f"{type(module).__module__}.{type(module).__name__}" != "timm.layers.conv2d_same.Conv2dSame": return False
+    if _kind(module) != "timm.layers.conv2d_same.Conv2dSame": return False
     strided = all(kernel > step > 1 for kernel, step in zip(module.kernel_size, module.stride))
     return strided and module.dilation == (1, 1) and _plain_weight(module)
 
@@ -204,7 +209,7 @@ _NORMS = {"torch.nn.modules.batchnorm.BatchNorm2d", "timm.layers.norm_act.BatchN
 
 def _can_freeze(module: nn.Module) -> bool:
     "Whether this is a batch norm with statistics of its own, and nobody listens to it."
-    if f"{type(module).__module__}.{type(module).__name__}" not in _NORMS: return False
+    if _kind(module) not in _NORMS: return False
     return not (module.training or module.running_var is None or module._forward_hooks or module._forward_pre_hooks)
 
 
