@@ -18,6 +18,8 @@ import time
 from itertools import zip_longest
 from pathlib import Path
 
+import skops.io  # noqa: F401, with timm: here, not in every child
+import timm  # noqa: F401
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
@@ -32,6 +34,7 @@ import embcam.explorer.server
 import embcam.model.estimators
 from embcam.images import make_logos
 from embcam.model import paper_forest
+from embcam.network.weights import build_network
 
 MARK = "embcam-kills-server"
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree", "subprocess.Popen"}
@@ -41,6 +44,7 @@ BEGUN = {".embcam", "comparison.jsonl"}  # an evaluation that is not finished; t
 def make_cheap(home: Path) -> None:
     "Small networks, few trees, few samples, few baselines, no browser: what is tested here is writing."
     torch.set_num_threads(1)
+    build_network("efficientnet_lite0")  # children copy it
     embcam.network.embedding.Backbone.__init__ = functools.partialmethod(embcam.network.embedding.Backbone.__init__, size=64)
     embcam.model.estimators.paper_forest = few_trees
     embcam.explanation.making.CONTROLS = 2

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torchvision.models import VisionTransformer
 
+import families
 from embcam.maps import CosineTarget, EnergyTarget, LayerMaps, LinearTarget, activation_maps, feature_maps
 from embcam.maps.methods import GRADIENT_METHODS
 from embcam.maps.cam import grid_maps
@@ -22,7 +22,6 @@ from embcam.images.layer_maps import combine, evidence, heat
 from embcam.maps.methods import _weighted_sum, layer_gradients
 from embcam.maps.package import package_maps
 from embcam.network import Backbone
-from embcam.network.layers import headless
 
 IMAGE = np.kron(np.random.default_rng(0).integers(0, 256, (9, 7, 3)), np.ones((10, 10, 1))).astype(np.uint8)  # coloured squares
 
@@ -31,11 +30,6 @@ def untrained(arch, **options):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return Backbone(arch, weights=None, **options) if isinstance(arch, str) else Backbone(arch, **options)
-
-
-def vision_transformer():
-    torch.manual_seed(0)
-    return headless(VisionTransformer(image_size=64, patch_size=16, num_layers=6, num_heads=2, hidden_dim=32, mlp_dim=64))
 
 
 def probe(trace): return LinearTarget(np.random.default_rng(0).normal(size=len(trace.embedding)))
@@ -51,7 +45,7 @@ def trace(resnet): return resnet.trace(IMAGE)
 
 
 @pytest.fixture(scope="module")
-def vit(): return untrained(vision_transformer(), size=64).trace(IMAGE)
+def vit(): return untrained(families.vit(), size=64).trace(IMAGE)
 
 
 # targets
@@ -181,13 +175,16 @@ def test_a_map_of_brightness_points_at_the_bright_square(resize):
 
 # maps
 
-FAMILIES = ["vit_b_32", "swin_t", "convnext_tiny", "maxvit_t", "timm/deit_tiny_patch16_224", "timm/vit_tiny_patch16_224",
-            "timm/vit_small_patch16_dinov3", "timm/cait_xxs24_224", "timm/convnextv2_atto", "timm/eva02_tiny_patch14_224", "timm/pvt_v2_b0"]
+FAMILIES = {
+    "vit": (families.vit, 64), "swin": (families.swin, 64), "convnext": (families.convnext, 64), "maxvit": (families.maxvit, 112),
+    **{name: (partial(families.of_timm, name, depth=4), size) for name, size in (
+        ("deit_tiny_patch16_224", 224), ("vit_small_patch16_dinov3", 256), ("cait_xxs24_224", 224), ("eva02_tiny_patch14_224", 224))},
+    **{name: (partial(families.of_timm, name), 224) for name in ("vit_tiny_patch16_224", "convnextv2_atto", "pvt_v2_b0")}}
 
 
-@pytest.mark.parametrize("arch", FAMILIES)
-def test_focus_answers_every_class_of_every_family(arch):
-    trace = untrained(arch).trace(IMAGE)
+@pytest.mark.parametrize("make, size", FAMILIES.values(), ids=FAMILIES)
+def test_focus_answers_every_class_of_every_family(make, size):
+    trace = untrained(make(), size=size).trace(IMAGE)
     e, rng = trace.embedding, np.random.default_rng(0)
     W = rng.normal(size=(4, len(e)))
     targets = [LinearTarget(w, e - .1*w) for w in W - W.mean(0)]  # a margin well above the origin's

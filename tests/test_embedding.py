@@ -12,12 +12,13 @@ from PIL import Image
 from pytorch_grad_cam import GradCAM
 from sklearn.base import BaseEstimator, clone
 from torch import nn
-from torchvision.models import VisionTransformer
+
+import families
 
 from embcam.network import Backbone, DiskCache, Frame, Trace, WeightsError
 from embcam.network import embedding as room
 from embcam.network.cache import prefetch
-from embcam.network.layers import PooledStages, as_grid, headless, patch_grid, record_activations
+from embcam.network.layers import PooledStages, as_grid, patch_grid, record_activations
 
 IMAGE = np.kron(np.random.default_rng(0).integers(0, 256, (9, 7, 3)), np.ones((10, 10, 1))).astype(np.uint8)  # coloured squares
 IMAGES = [IMAGE, IMAGE[::-1].copy(), 255 - IMAGE]
@@ -26,12 +27,8 @@ IMAGES = [IMAGE, IMAGE[::-1].copy(), 255 - IMAGE]
 def untrained(arch="resnet18", **options):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return Backbone(arch, weights=None, **options) if isinstance(arch, str) else Backbone(arch, **options)
-
-
-def vision_transformer():
-    torch.manual_seed(0)
-    return headless(VisionTransformer(image_size=64, patch_size=16, num_layers=12, num_heads=2, hidden_dim=32, mlp_dim=64))
+        if isinstance(arch, str): return Backbone(arch, weights=None, **options)
+        return Backbone(arch if isinstance(arch, nn.Module) else arch(), **options)
 
 
 def own():
@@ -241,7 +238,7 @@ def test_names_that_are_wrong(tmp_path, monkeypatch):
                             (["layer4", "fc"], "'fc' returns no grid")):
         with pytest.raises(ValueError, match=message): untrained(size=64, target_layers=layers)
     with pytest.raises(ValueError, match=r"must return embeddings of shape \(n, D\)"): Backbone(nn.Conv2d(3, 4, 1), target_layers=[""])
-    with pytest.raises(ValueError, match="cannot take images of size=96 px"): Backbone(vision_transformer(), size=96)
+    with pytest.raises(ValueError, match="cannot take images of size=96 px"): Backbone(families.vit(), size=96)
 
 
 def test_a_module_of_your_own():
@@ -259,7 +256,7 @@ def test_a_module_of_your_own():
 
 
 def test_vision_transformers():
-    vit, last = vision_transformer(), "encoder.layers.encoder_layer_11"
+    vit, last = families.vit(layers=12), "encoder.layers.encoder_layer_11"
     with pytest.raises(ValueError, match=f"patch tokens of '{last}' do not reach the embedding; encoder.layers.encoder_layer_1"):
         Backbone(vit, size=64, target_layers=[last])
     backbone = Backbone(vit, size=64)
@@ -270,11 +267,11 @@ def test_vision_transformers():
 
 
 def test_swin_keeps_its_channels_last():
-    swin = untrained("swin_t", size=128)
+    swin = untrained(families.swin(), size=128)
     assert swin.stages == {"features.1": (32, 32), "features.3": (16, 16), "features.5": (8, 8), "norm": (4, 4)}
     trace = swin.trace(IMAGE)
-    assert [a.shape[1] for a in trace.activations.values()] == [96, 192, 384, 768] and trace.pooled == {"norm": slice(0, 768)}
-    assert trace.as_grid("norm", torch.zeros(1, 4, 4, 768)).shape == (1, 768, 4, 4)
+    assert [a.shape[1] for a in trace.activations.values()] == [16, 32, 64, 128] and trace.pooled == {"norm": slice(0, 128)}
+    assert trace.as_grid("norm", torch.zeros(1, 4, 4, 128)).shape == (1, 128, 4, 4)
 
 
 def test_native_sizes(resnet):
@@ -314,7 +311,7 @@ def test_several_stages_of_the_default():
     with pytest.raises(IndexError): backbone.feature_name(704)
 
 
-KINDS = {"resnet18": 64, "swin_t": 128, "squeezenet1_0": 96, "timm/vit_tiny_patch16_224": 224, "efficientnet_lite0": 64}
+KINDS = {"resnet18": 64, families.swin: 128, "squeezenet1_0": 96, "timm/vit_tiny_patch16_224": 224, "efficientnet_lite0": 64}
 
 
 @pytest.mark.parametrize("arch", KINDS)

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
-from torchvision.models import VisionTransformer
+
+import families
 
 from embcam.explanation import Explainer, Imputed, Signed, Trust
 from embcam.explanation.builders import TARGETS, Case, as_builder
@@ -15,7 +15,6 @@ from embcam.explanation.showing import activity, feature_grid
 from embcam.images import make_logos
 from embcam.maps import EnergyTarget
 from embcam.network import Backbone
-from embcam.network.layers import headless
 
 IMAGES = make_logos(30, seed=0, progress=False)
 
@@ -108,13 +107,8 @@ def test_a_builder_of_ones_own_is_taken_as_it_is(forest):
     assert Explainer(forest, target=Halved()).builder.name == "halved"
 
 
-def vision_transformer():
-    torch.manual_seed(0)
-    return headless(VisionTransformer(image_size=64, patch_size=16, num_layers=6, num_heads=2, hidden_dim=32, mlp_dim=64)).eval()
-
-
 @pytest.mark.parametrize("make", [lambda: Backbone(size=96, pooled="stages"), lambda: Backbone(size=96),
-                                  lambda: Backbone(vision_transformer(), size=64)], ids=["stages", "last", "transformer"])
+                                  lambda: Backbone(families.vit(), size=64)], ids=["stages", "last", "transformer"])
 def test_every_feature_is_seen_in_the_image_that_activates_it_most(make):
     backbone = make()
     E = backbone.embed(IMAGES, progress=False)

@@ -4,7 +4,7 @@ import subprocess
 import sys
 import warnings
 from dataclasses import asdict, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import pytest
@@ -18,9 +18,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 from torch import nn
-from torchvision.models import ConvNeXt, SwinTransformer, VisionTransformer
-from torchvision.models.convnext import CNBlockConfig
 
+import families
 from embcam.export import Exported, ExportError, load_exported
 from embcam.explanation import Explainer
 from embcam.images import make_logos
@@ -39,23 +38,6 @@ SIZE = 64
 LOGOS = make_logos(36, size=SIZE, seed=0)
 
 
-def bare(network, name):
-    "A network without its head."
-    setattr(network, name, nn.Identity())
-    return network.eval()
-
-
-def swin(): return bare(SwinTransformer([4, 4], 16, [1, 1, 2, 1], [1, 2, 2, 4], [4, 4]), "head")
-def vit(): return bare(VisionTransformer(SIZE, 8, 4, 2, 32, 64), "heads")
-
-
-def convnext():
-    blocks = [CNBlockConfig(8, 16, 1), CNBlockConfig(16, 32, 1), CNBlockConfig(32, 64, 2), CNBlockConfig(64, None, 1)]
-    network = ConvNeXt(blocks, layer_scale=.5)
-    network.classifier = nn.Flatten()
-    return network.eval()
-
-
 def pooled_by_maxima():
     "Maxima and averages between the layers with maps, a transposed convolution, gates of several kinds."
     return nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.LeakyReLU(.1), nn.MaxPool2d(3, 2, 1), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, 1, 1),
@@ -71,7 +53,7 @@ def small():
 
 
 NETWORKS = {"small": small, "resnet18": "resnet18", "lite0": "timm/tf_efficientnet_lite0", "mobilenet": "mobilenet_v3_small",
-            "convnext": convnext, "swin": swin, "vit": vit, "pooling": pooled_by_maxima}
+            "convnext": families.convnext, "swin": families.swin, "vit": partial(families.vit, SIZE, 8, 4), "pooling": pooled_by_maxima}
 
 
 @lru_cache(None)

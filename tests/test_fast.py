@@ -12,6 +12,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
+import families
 from embcam.network import embedding as room, fast as fast_room
 from embcam.explanation import Explainer
 from embcam.images import make_logos
@@ -27,12 +28,12 @@ IMAGES = list(np.random.default_rng(0).integers(0, 256, (3, 60, 50, 3)).astype(n
 def untrained(arch, **options):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return Backbone(arch, None, **options)
+        return Backbone(arch(), **options) if callable(arch) else Backbone(arch, None, **options)
 
 
 # the same embedding
 
-KINDS = {"resnet18": 64, "squeezenet1_1": 64, "densenet121": 64, "shufflenet_v2_x0_5": 64, "convnext_tiny": 64, "swin_t": 64,
+KINDS = {"resnet18": 64, "squeezenet1_1": 64, "densenet121": 64, "shufflenet_v2_x0_5": 64, families.convnext: 64, families.swin: 64,
          "timm/vit_tiny_patch16_224": 224,
          "timm/tf_efficientnet_lite0": 64, "googlenet": 96, "regnet_x_400mf": 64}
 

@@ -3,6 +3,7 @@ import copy
 import gc
 import threading
 import weakref
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,18 +12,16 @@ import torchvision
 from pytorch_grad_cam import GradCAM
 from timm.models import create_model
 from torch import nn
-from torchvision.models import VisionTransformer
 
+import families
 from embcam.network.layers import (PooledStages, as_grid, choose_layers, choose_pooled, find_grids, find_stages, headless, input_stride,
                                    layers_with_gradient, like_network, network_lock, patch_grid, random_input, record_activations)
 
 
-def build(name): return headless(torchvision.models.get_model(name)).eval()
+SMALL = dict(vit=partial(families.vit, size=224, patch=32, layers=12), swin=families.swin, convnext=families.convnext)
 
 
-def vision_transformer():
-    torch.manual_seed(0)
-    return headless(VisionTransformer(image_size=64, patch_size=16, num_layers=6, num_heads=2, hidden_dim=32, mlp_dim=64)).eval()
+def build(name): return SMALL[name]() if name in SMALL else headless(torchvision.models.get_model(name)).eval()
 
 
 def small():
@@ -40,15 +39,15 @@ def resnet():
 
 
 @pytest.fixture(scope="module")
-def vit(): return vision_transformer()
+def vit(): return families.vit()
 
 
 # families
 
 @pytest.mark.parametrize("name, length", dict(
-    resnet18=512, squeezenet1_0=512, alexnet=256, vgg11=512, densenet121=1024, mobilenet_v3_small=1024, efficientnet_b0=1280,
+    resnet18=512, squeezenet1_0=512, alexnet=256, densenet121=1024, mobilenet_v3_small=1024, efficientnet_b0=1280,
     regnet_x_400mf=400,
-    shufflenet_v2_x0_5=1024, convnext_tiny=768, mnasnet0_5=1280).items())
+    shufflenet_v2_x0_5=1024, convnext=64, mnasnet0_5=1280).items())
 def test_headless(name, length):
     with torch.no_grad(): assert build(name)(torch.zeros(1, 3, 64, 64)).shape == (1, length)
 
@@ -59,9 +58,9 @@ def test_headless(name, length):
     ("vgg11_bn", 64, {"features.13": 16, "features.20": 8, "features.27": 4, "features.28": 2}),
     ("densenet121", 64, {"features.denseblock1": 16, "features.denseblock2": 8, "features.denseblock3": 4, "features.norm5": 2}),
     ("regnet_x_400mf", 64, {f"trunk_output.block{i}": 32 >> i for i in (1, 2, 3, 4)}),
-    ("convnext_tiny", 64, {"features.1": 16, "features.3": 8, "features.5": 4, "features.7": 2}),
-    ("swin_t", 128, {"features.1": 32, "features.3": 16, "features.5": 8, "norm": 4}),
-    ("vit_b_32", 224, {f"encoder.layers.encoder_layer_{i}": 7 for i in (1, 4, 7, 10)})])
+    ("convnext", 64, {"features.1": 16, "features.3": 8, "features.5": 4, "features.7": 2}),
+    ("swin", 128, {"features.1": 32, "features.3": 16, "features.5": 8, "norm": 4}),
+    ("vit", 224, {f"encoder.layers.encoder_layer_{i}": 7 for i in (1, 4, 7, 10)})])
 def test_stages(name, size, stages):
     network = build(name)
     assert find_stages(network, find_grids(network, size)[0], size) == {layer: (side, side) for layer, side in stages.items()}
@@ -119,12 +118,11 @@ def test_as_grid_and_back(layout, shape, patches):
 
 
 def test_as_many_channels_as_rows():
-    swin = build("swin_t")
-    assert find_grids(swin, 384)[0]["features.1"] == ("channels last", (96, 96, 96))
+    assert find_grids(families.swin(), 64)[0]["features.1"] == ("channels last", (16, 16, 16))
 
 
 def test_patch_grid():
-    assert patch_grid(torchvision.models.vit_b_32(), (224, 160)) == (7, 5)
+    assert patch_grid(build("vit"), (224, 160)) == (7, 5)
     assert patch_grid(nn.Conv2d(3, 8, 3), (224, 160)) == patch_grid(nn.Conv2d(3, 8, 1), (224, 160)) == (0, 0)
 
 
@@ -228,8 +226,8 @@ def test_input_stride(resnet, vit):
 # several stages
 
 FAMILIES = {"resnet18": (64, ("layer3", "layer4")), "squeezenet1_0": (96, tuple(f"features.{i}" for i in (7, 8, 9, 10, 12))),
-            "swin_t": (128, tuple(f"features.{i}" for i in (4, 5, 6, 7))), "vgg11": (64, tuple(f"features.{i}" for i in (9, 14, 19, 20))),
-            "vit_b_32": (224, tuple(f"encoder.layers.encoder_layer_{i}" for i in (1, 4, 7, 10)))}
+            "swin": (128, tuple(f"features.{i}" for i in (4, 5, 6, 7))), "vgg11": (64, tuple(f"features.{i}" for i in (9, 14, 19, 20))),
+            "vit": (224, tuple(f"encoder.layers.encoder_layer_{i}" for i in (1, 4, 7, 10)))}
 
 
 @pytest.mark.parametrize("name", FAMILIES)

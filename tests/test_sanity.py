@@ -4,18 +4,17 @@ import warnings
 import numpy as np
 import pytest
 import torch
-import torchvision
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from timm.models import create_model
 
+import families
 from embcam.explanation import Explainer
 from embcam.images import make_logos
 from embcam.judging import Baseline, input_stability, randomization_test, shuffled_labels
 from embcam.judging.sanity import map_similarity, perturbations, randomised_layers, redrawn_share
 from embcam.model import EmbeddingClassifier
 from embcam.network import Backbone
-from embcam.network.layers import headless
 
 
 @pytest.fixture(scope="module")
@@ -35,19 +34,11 @@ def test_the_network_of_the_explainer_stays(explain):
     assert all((before[name] == t).all() for name, t in explain.classifier.backbone.network.state_dict().items())
 
 
-def vision_transformer():
-    return torchvision.models.VisionTransformer(image_size=64, patch_size=16, num_layers=6, num_heads=2, hidden_dim=32, mlp_dim=64)
-
-
-def swin():
-    return torchvision.models.SwinTransformer([2, 2], 24, [2, 2, 2], [2, 4, 8], [4, 4])
-
-
 def with_scales(): return create_model("vit_tiny_patch16_224", img_size=64, depth=6, init_values=1e-5, reg_tokens=4)
 
 
-NETWORKS = ["resnet18", "squeezenet1_1", "mobilenet_v3_small", "densenet121", "efficientnet_lite0", vision_transformer, swin, with_scales,
-            "timm/convnext_atto", "timm/mobilevitv2_050", "timm/maxvit_rmlp_pico_rw_256"]
+NETWORKS = ["resnet18", "squeezenet1_1", "mobilenet_v3_small", "densenet121", "efficientnet_lite0", families.vit, families.swin,
+            families.maxvit, with_scales, "timm/convnext_atto", "timm/mobilevitv2_050"]
 
 
 @pytest.mark.parametrize("arch", NETWORKS)
@@ -57,8 +48,8 @@ def test_everything_is_redrawn(arch):
         warnings.simplefilter("ignore")  # untrained
         torch.manual_seed(0)
         weights = "auto" if arch == "efficientnet_lite0" else None
-        size = 256 if arch == "timm/maxvit_rmlp_pico_rw_256" else 64
-        backbone = Backbone(headless(arch()).eval(), size=size) if callable(arch) else Backbone(arch, weights, size=size)
+        size = 112 if arch == families.maxvit else 64
+        backbone = Backbone(arch().eval(), size=size) if callable(arch) else Backbone(arch, weights, size=size)
     images = make_logos(12, seed=0, size=64, progress=False)
     background = np.random.default_rng(0).random((12, backbone.n_features), np.float32)
     head = LogisticRegression().fit(background, images.labels)

@@ -129,7 +129,7 @@ def _nearest(
     if spread.max() == 0: return np.zeros((0, 2), int)
     x, y = ((rows - values.mean(0))/np.maximum(spread, .01*spread.max()) for rows in (values, others))
     if len(x) > 64:
-        axes = PCA(min(64, x.shape[1]), svd_solver="covariance_eigh").fit(x)
+        axes = PCA(min(64, x.shape[1]), svd_solver="full" if len(x) < x.shape[1] else "covariance_eigh").fit(x)
         x, y = axes.transform(x), axes.transform(y)
     k = min(_NEIGHBOURS + 1, len(x))
     near = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(y).kneighbors(x, return_distance=False)
@@ -160,11 +160,11 @@ def _looks(grey: np.ndarray) -> _Looks: return _Looks(_outlines(grey), _spectra(
 def _compare(
     looks: _Looks,
     flipped: _Looks,  # Of the same images, flipped or not
-    embeddings: np.ndarray | None = None,  # (n, D)
+    more: np.ndarray | None = None,  # Further pairs, (k, 2)
 ) -> tuple[np.ndarray, np.ndarray]:  # Pairs (m, 2), first < second, and their clearness (m,)
     "Pairs worth a comparison; where they have any likeness, with either image cropped as well."
     proposed = [_nearest(a, b) for a, b in zip(looks.outlines, flipped.outlines)]
-    if embeddings is not None: proposed.append(_nearest(embeddings, embeddings))
+    if more is not None: proposed.append(more)
     pairs = np.unique(np.sort(np.concatenate(proposed), 1), axis=0)
     clear = clearness(looks.whole, flipped.whole, pairs)
     again = np.flatnonzero(clear >= _WORTH)
@@ -299,9 +299,10 @@ def _pairs_of(
     "Pairs that stand out from their decoys, and agree place by place."
     flipped = {flip: np.ascontiguousarray(grey[part]) for flip, part in _FLIPS.items()}
     looks = _looks(grey)
+    more = None if embeddings is None else _nearest(embeddings, embeddings)
     found = {}
     for flip in tqdm(_FLIPS, "near duplicates: orientations", disable=not progress):
-        found[flip] = _compare(looks, _looks(flipped[flip]) if flip else looks, embeddings)
+        found[flip] = _compare(looks, _looks(flipped[flip]) if flip else looks, more)
     best = {flip: _best(*some, len(grey)) for flip, some in found.items()}
     rows = []
     for flip, (pairs, clear) in found.items():

@@ -6,9 +6,12 @@
 __all__ = ['greedy_coreset', 'nearest_distances', 'map_answer', 'CellBank', 'Mahalanobis', 'joint_answer']
 
 # %% ../../nbs/4_model/06_bank.ipynb #b3b1690d
+import warnings
+
 import numpy as np
 import torch
 from fastcore.basics import patch
+from scipy.linalg import LinAlgError, LinAlgWarning, solve
 from scipy.ndimage import gaussian_filter
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.covariance import LedoitWolf
@@ -212,6 +215,16 @@ def from_arrays(
 _PARTS = 10  # of the good images, left out in turn
 
 
+def _distances(known: np.ndarray, new: np.ndarray) -> np.ndarray:  # (n,)
+    "Squared distances by a shrunk covariance, whose inverse, ten times the work, is made only where it is singular."
+    fitted = LedoitWolf(store_precision=False).fit(known)
+    away = new - fitted.location_
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", LinAlgWarning)
+        try: return (away*solve(fitted.covariance_, away.T, assume_a="pos").T).sum(1)
+        except (LinAlgError, LinAlgWarning): return fitted.mahalanobis(new)
+
+
 class Mahalanobis(_Unusual):
     "How far an embedding lies from those of good images, by a shrunk covariance. An outlier detector."
 
@@ -231,7 +244,7 @@ class Mahalanobis(_Unusual):
         self.covariance_ = LedoitWolf().fit(X)
         self.left_out_ = np.zeros(len(X))
         for train, test in KFold(_PARTS, shuffle=True, random_state=self.random_state).split(X):
-            self.left_out_[test] = LedoitWolf().fit(X[train]).mahalanobis(X[test])
+            self.left_out_[test] = _distances(X[train], X[test])
         self.offset_ = -float(np.quantile(self.left_out_, self.share, method="higher"))
         return self
 

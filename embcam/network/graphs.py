@@ -9,11 +9,14 @@ __all__ = ['aten', 'plain_graph', 'writable_copy']
 import copy
 import warnings
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._decomp import core_aten_decompositions, decomposition_table
+from torch._guards import TracingContext, tracing
+from torch._subclasses import FakeTensorMode
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -83,6 +86,7 @@ def _avg_pool_backward(g, x, kernel, stride, padding, ceil_mode, count_include_p
     return _convolution_backward(g, x, weights, None, stride, padding, [1, 1], False, [0, 0], x.shape[1], None)[0]
 
 # %% ../../nbs/2_network/06_graphs.ipynb #3802a8b5
+@lru_cache(1)
 def _rules() -> dict:
     "What each operator is written as: PyTorch's rules, and ours."
     backward = {op: rule for op, rule in decomposition_table.items() if "backward" in str(op)}
@@ -105,7 +109,8 @@ def plain_graph(
     *inputs: Tensor,  # An example of each; shapes stay as they are here
 ) -> GraphModule:  # The same function
     "Write down every operator that a function calls, gradients included."
-    with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+    shapes = TracingContext(FakeTensorMode(allow_fallback_kernels=True))
+    with sdpa_kernel(SDPBackend.MATH), tracing(shapes), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         graph = make_fx(function, decomposition_table=_rules())(*inputs)
     _drop_strides(graph)

@@ -8,13 +8,15 @@ __all__ = ['RANKINGS', 'EFFECTS', 'rank_exact', 'jaccard', 'rank_lime', 'rank_sh
            'as_effects', 'add_effects']
 
 # %% ../../nbs/3_ranking/04_rankings.ipynb #cbb3a5f3
+import copy
 import inspect
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
+from scipy.special import ndtr, ndtri
 from threadpoolctl import threadpool_limits
 
 from ..files import need_extra
@@ -41,6 +43,23 @@ def rank_exact(
     return _effects_exact(embedding, head, label)*(head.values(embedding)[0] - head.training.mean(0))
 
 # %% ../../nbs/3_ranking/04_rankings.ipynb #2aea2734
+@lru_cache(4)
+def _quartiles(head: Head):
+    "LIME's quartiles of the training values, which draw as LIME's do; to be copied, and given a stream of random numbers."
+    from lime.discretize import QuartileDiscretizer
+
+    class Quartiles(QuartileDiscretizer):
+        def get_undiscretize_values(self, feature, values):
+            low, high, mean, std = (np.array(of[feature]) for of in (self.mins, self.maxs, self.means, self.stds))
+            a, b = (low - mean)/std, (high - mean)/std
+            found, varies = a[values], (a != b)[values]
+            q = values[varies]
+            share = ndtr(a)[q] + self.random_state.uniform(size=len(q))*(ndtr(b) - ndtr(a))[q]
+            found[varies] = mean[q] + std[q]*np.clip(ndtri(share), a[q], b[q])
+            return found
+    return Quartiles(head.training, [], [str(k) for k in range(head.training.shape[1])])
+
+
 def _lime_fit(
     head: Head,  # Whose scores are explained
     values: np.ndarray,  # The image's selected features, (K,)
@@ -53,7 +72,8 @@ def _lime_fit(
     from lime.lime_tabular import LimeTabularExplainer
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore")
-        explainer = LimeTabularExplainer(head.training, random_state=seed, **lime_options)
+        explainer = LimeTabularExplainer(head.training, random_state=seed, **dict(discretizer=copy.copy(_quartiles(head))) | lime_options)
+        if explainer.discretizer: explainer.discretizer.random_state = explainer.random_state
         explanation = explainer.explain_instance(
             values, scores_within(head, values), labels=(label,), num_features=len(values), num_samples=samples)
     weights = np.zeros(len(values))
