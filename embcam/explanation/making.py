@@ -6,7 +6,7 @@
 __all__ = ['prediction_warnings']
 
 # %% ../../nbs/5_explanation/04_making.ipynb #013e7805
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -115,6 +115,12 @@ def explain_trace(
 
 
 @patch
+def _traced(self: Explainer, image) -> Trace:
+    "The forward pass of an image, with gradient where the method needs it."
+    return self.classifier.trace(image, gradient=not as_method(self.method).cells)
+
+
+@patch
 def __call__(
     self: Explainer,
     image,  # Path, array or PIL image
@@ -126,7 +132,7 @@ def __call__(
 ) -> Explanation:
     "Explain one image; ValueError for a question beside `reference`."
     name = name or image_names(image)[0]
-    trace = self.classifier.trace(image, gradient=not as_method(self.method).cells)
+    trace = self._traced(image)
     if question is not None and label is not None: raise ValueError(f"question={question!r} and label={label!r} ask the same: name one.")
     asked = label if question is None else question
     if reference is None: return self.explain_trace(trace, self.rank(trace.embedding, asked, versus), name)
@@ -136,6 +142,18 @@ def __call__(
     return replace(_explain_targets(self, trace, None, [other], name)[0], target_name="like the other image")
 
 # %% ../../nbs/5_explanation/04_making.ipynb #374fd2e9
+@patch
+def each(
+    self: Explainer,
+    image,  # Path, array or PIL image
+    labels: Iterable[str | int],  # The classes to explain
+    name: str | None = None,  # What to call the image; default its file name
+) -> list[Explanation]:  # In the order of the classes
+    "Explain one image for several classes: one forward pass."
+    trace, name = self._traced(image), name or image_names(image)[0]
+    return [self.explain_trace(trace, self.rank(trace.embedding, label), name) for label in labels]
+
+
 @patch
 def strategies(
     self: Explainer,

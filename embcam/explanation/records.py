@@ -24,9 +24,9 @@ from ..maps.cells import is_traced
 from ..model import EmbeddingModel
 from ..model.models import Beside
 from ..network import Backbone
-from ..ranking import ImputationStrategy, Prediction, Question, Ranking, absent_features, rank_features
+from ..ranking import ImputationStrategy, Prediction, Question, Ranking, rank_features
 from ..ranking.questions import UNLIKE
-from ..ranking.rankings import as_ranking
+from ..ranking.rankings import absent_in, as_ranking
 from ..ranking.rankings import is_additive, sampling_options
 
 # %% ../../nbs/5_explanation/03_records.ipynb #34c15c72
@@ -144,7 +144,7 @@ def rank(
         given = self.classifier.selection_
         if not np.any(given.weights):
             raise ValueError(f"This classifier was taken in already fitted and knows no {method.title}: choose another ranking.")
-    absent = absent_features(embedding, self.classifier.background_, given.features)
+    absent = absent_in(embedding, self.classifier.head_, given.features)
     return replace(given, label=question.label, versus=question.versus, absent=absent, question=question)
 
 # %% ../../nbs/5_explanation/03_records.ipynb #5074165f

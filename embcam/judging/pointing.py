@@ -7,7 +7,7 @@ __all__ = ['confident_images', 'draw_mosaics', 'mosaic_cell', 'make_mosaic', 'at
 
 # %% ../../nbs/6_judging/09_pointing.ipynb #4da3dd64
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +105,12 @@ def score_mosaic(
     return dict(maximum=float(asked[m == m.max()].mean()), auc=auc, share=float(m[asked].sum()/(m[asked].sum() + m[~asked].sum())))
 
 
+def _maps_of_each(explainer: Explainer | Baseline, image: np.ndarray, labels: Iterable) -> list:
+    "The maps of one image for each class; those of an explainer share a forward pass."
+    if isinstance(explainer, Explainer): return [ex.maps for ex in explainer.each(image, labels)]
+    return [run_explainer(explainer, image, label).maps for label in labels]
+
+
 def grid_pointing(
     explainer: Explainer | Baseline,  # Asked for each class of each mosaic
     images: ImageSet,  # Held-out images with labels
@@ -123,7 +129,6 @@ def grid_pointing(
     rows = []
     for mosaic, chosen in enumerate(tqdm(draw_mosaics(confident, n, seed), desc="grid pointing: mosaics of images", disable=not progress)):
         image = make_mosaic([images.images[i] for i in chosen.values()], side, classifier.backbone.bits)
-        for q, label in enumerate(chosen):
-            maps = run_explainer(large, image, label).maps
+        for q, (label, maps) in enumerate(zip(chosen, _maps_of_each(large, image, chosen))):
             rows += [dict(mosaic=mosaic, label=label, layer=layer) | score_mosaic(maps[layer], q, len(chosen)) for layer in layers]
     return pd.DataFrame(rows)

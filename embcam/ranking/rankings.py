@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['RANKINGS', 'EFFECTS', 'rank_exact', 'jaccard', 'rank_lime', 'rank_shap', 'rank_permutation', 'rank_importances',
-           'RankingMethod', 'as_ranking', 'is_additive', 'check_options', 'sampling_options', 'rank_features',
-           'as_effects', 'add_effects']
+           'RankingMethod', 'as_ranking', 'is_additive', 'check_options', 'sampling_options', 'absent_in',
+           'rank_features', 'as_effects', 'add_effects']
 
 # %% ../../nbs/3_ranking/04_rankings.ipynb #cbb3a5f3
 import copy
@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from ..files import need_extra
 from .head import Head
-from .selection import Ranking, absent_features
+from .selection import Ranking, absent_features, usual_limits
 from .surrogate import has_limit, rank_surrogate, scores_within, slopes_surrogate, value_range
 
 # %% ../../nbs/3_ranking/04_rankings.ipynb #46de9a54
@@ -316,6 +316,19 @@ def _ask(
     return found[0] if versus is None else found[0] - found[1]
 
 # %% ../../nbs/3_ranking/04_rankings.ipynb #934593b8
+@lru_cache(4)
+def _limits(head: Head) -> tuple[np.ndarray, np.ndarray]: return usual_limits(head.background)
+
+
+def absent_in(
+    embedding: np.ndarray,  # Embedding of the image, (D,)
+    head: Head,  # Whose training images are compared with
+    features: np.ndarray,  # Ids to look at, (K,)
+) -> np.ndarray:  # bool (K,)
+    "`absent_features`; what is usual in the training images is found once for a head."
+    return absent_features(np.asarray(embedding), head.background, features, limits=_limits(head))
+
+
 def rank_features(
     embedding: np.ndarray,  # Embedding of the image, (D,)
     head: Head,  # Whose prediction is explained
@@ -333,8 +346,7 @@ def rank_features(
     weights = _ask(method.weights, embedding, head, label, versus, seed=seed, **options)
     order = np.argsort(-np.abs(weights), kind="stable")
     features = np.asarray(head.selected)[order]
-    absent = absent_features(np.asarray(embedding), head.background, features)
-    return Ranking(features, weights[order], method.name, label, absent, versus)
+    return Ranking(features, weights[order], method.name, label, absent_in(embedding, head, features), versus)
 
 # %% ../../nbs/3_ranking/04_rankings.ipynb #7bf26148
 def as_effects(
