@@ -72,8 +72,9 @@ def _lime_fit(
     from lime.lime_tabular import LimeTabularExplainer
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore")
-        explainer = LimeTabularExplainer(head.training, random_state=seed, **dict(discretizer=copy.copy(_quartiles(head))) | lime_options)
-        if explainer.discretizer: explainer.discretizer.random_state = explainer.random_state
+        quartiles = copy.copy(_quartiles(head))
+        explainer = LimeTabularExplainer(head.training, random_state=seed, **dict(discretizer=quartiles) | lime_options)
+        quartiles.random_state = explainer.random_state  # one stream, as with LIME's own
         explanation = explainer.explain_instance(
             values, scores_within(head, values), labels=(label,), num_features=len(values), num_samples=samples)
     weights = np.zeros(len(values))
