@@ -173,6 +173,10 @@ def _bent(call: _Call) -> str:
     if call.base == "leaky_relu": return call.add("LeakyRelu", call.input(), alpha=float(call["negative_slope"]))
     return call.add("Elu", call.input(), alpha=float(call["alpha"]))
 
+
+@_writes("expm1")  # in an ELU of older PyTorch
+def _exponential_less_one(call: _Call) -> str: return call.add("Sub", call.add("Exp", call.input()), call.input(1.))
+
 # %% ../../nbs/2_network/06_onnx_graph.ipynb #34747685
 # Sums and other reductions.
 @_writes("sum", "mean", "amax", "amin", "prod", "any")
@@ -403,6 +407,11 @@ class _Values(fx.Interpreter):
     def __init__(self, graph: fx.GraphModule):
         super().__init__(graph, garbage_collect_values=False)
         self.made = {}
+
+    def call_function(self, target, args, kwargs):
+        "What works in place works on a copy: what was made before stays as it was."
+        if isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable: args = (args[0].clone(), *args[1:])
+        return super().call_function(target, args, kwargs)
 
     def run_node(self, node: fx.Node):
         self.made[node] = super().run_node(node)
