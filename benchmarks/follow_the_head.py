@@ -31,7 +31,7 @@ from embcam.figure import new_figure
 from embcam.judging import MASK_METRICS, Baseline, shuffled_labels, split_by_hash
 from embcam.judging.baseline_maps import random_control
 from embcam.judging.cost import run_explainer
-from embcam.judging.pointing import at_double_size, confident_images, draw_mosaics, make_mosaic, score_mosaic
+from embcam.judging.pointing import at_double_size, confident_images, draw_mosaics, make_mosaic, maps_of_each, score_mosaic
 from embcam.maps import LinearTarget
 from embcam.model import HEADS, auc_roc
 
@@ -74,8 +74,8 @@ def picture(clf, test, path):
     axes[0].set_title("four boards, one image", fontsize=9)
     axes[0].set(xticks=[], yticks=[])
     explain = at_double_size(Explainer(clf, method="focus"))
-    for q, (ax, label) in enumerate(zip(axes[1:], confident)):
-        show_map(mosaic, explain(mosaic, label=label).maps["combined"]**.5, ax, f"where is \"{label}\"?")
+    for q, (ax, ex) in enumerate(zip(axes[1:], explain.each(mosaic, confident))):
+        show_map(mosaic, ex.maps["combined"]**.5, ax, f"where is \"{ex.label}\"?")
         r, c = divmod(q, 2)
         x = side*(c + np.array([0, 1, 1, 0, 0]))
         y = side*(r + np.array([0, 0, 1, 1, 0]))
@@ -89,9 +89,8 @@ def score_mosaics(explain, images, mosaics):
     backbone = large.classifier.backbone
     for number, chosen in enumerate(mosaics):
         mosaic = make_mosaic([images.images[i] for i in chosen.values()], backbone.size//2, backbone.bits)
-        for q, (label, i) in enumerate(chosen.items()):
-            m = run_explainer(large, mosaic, label).maps["combined"]
-            yield number, images.names[i], score_mosaic(m, q, len(chosen))
+        for q, (i, maps) in enumerate(zip(chosen.values(), maps_of_each(large, mosaic, chosen))):
+            yield number, images.names[i], score_mosaic(maps["combined"], q, len(chosen))
 
 
 def score_defects(explain, images):

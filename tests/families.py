@@ -1,9 +1,13 @@
-"""Small members of large families of networks, without heads: the layers are of the same classes, and made in milliseconds."""
+"""Networks of every family without trained weights; small members of the large families have layers of the same classes, and no heads."""
+import warnings
+
 import timm
 import torch
+from torch import nn
 from torchvision.models import ConvNeXt, MaxVit, SwinTransformer, VisionTransformer
 from torchvision.models.convnext import CNBlockConfig
 
+from embcam.network import Backbone
 from embcam.network.layers import headless
 
 
@@ -33,3 +37,11 @@ def of_timm(name, **less):
     "One of timm's networks with less of something, such as depth=4."
     torch.manual_seed(0)
     return timm.create_model(name, num_classes=0, **less).eval()
+
+
+def untrained(arch="resnet18", **options):
+    "The backbone of a name, a network, or one of the functions above."
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if isinstance(arch, str): return Backbone(arch, weights=None, **options)
+        return Backbone(arch if isinstance(arch, nn.Module) else arch(), **options)

@@ -18,8 +18,7 @@ import time
 from itertools import zip_longest
 from pathlib import Path
 
-import skops.io  # noqa: F401, with timm: here, not in every child
-import timm  # noqa: F401
+import skops.io  # noqa: F401, here and not in every child
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
@@ -44,7 +43,7 @@ BEGUN = {".embcam", "comparison.jsonl"}  # an evaluation that is not finished; t
 def make_cheap(home: Path) -> None:
     "Small networks, few trees, few samples, few baselines, no browser: what is tested here is writing."
     torch.set_num_threads(1)
-    build_network("efficientnet_lite0")  # children copy it
+    build_network("efficientnet_lite0")  # what is imported and built here is not made by every child
     embcam.network.embedding.Backbone.__init__ = functools.partialmethod(embcam.network.embedding.Backbone.__init__, size=64)
     embcam.model.estimators.paper_forest = few_trees
     embcam.explanation.making.CONTROLS = 2

@@ -2,7 +2,6 @@
 import gc
 import io
 import threading
-import warnings
 import weakref
 from contextlib import redirect_stderr
 from dataclasses import replace
@@ -14,6 +13,7 @@ import torch
 from torch import nn
 
 import families
+from families import untrained
 from embcam.maps import CosineTarget, EnergyTarget, LayerMaps, LinearTarget, activation_maps, feature_maps
 from embcam.maps.methods import GRADIENT_METHODS
 from embcam.maps.cam import grid_maps
@@ -24,12 +24,6 @@ from embcam.maps.package import package_maps
 from embcam.network import Backbone
 
 IMAGE = np.kron(np.random.default_rng(0).integers(0, 256, (9, 7, 3)), np.ones((10, 10, 1))).astype(np.uint8)  # coloured squares
-
-
-def untrained(arch, **options):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return Backbone(arch, weights=None, **options) if isinstance(arch, str) else Backbone(arch, **options)
 
 
 def probe(trace): return LinearTarget(np.random.default_rng(0).normal(size=len(trace.embedding)))

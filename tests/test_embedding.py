@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, clone
 from torch import nn
 
 import families
-
+from families import untrained
 from embcam.network import Backbone, DiskCache, Frame, Trace, WeightsError
 from embcam.network import embedding as room
 from embcam.network.cache import prefetch
@@ -22,13 +22,6 @@ from embcam.network.layers import PooledStages, as_grid, patch_grid, record_acti
 
 IMAGE = np.kron(np.random.default_rng(0).integers(0, 256, (9, 7, 3)), np.ones((10, 10, 1))).astype(np.uint8)  # coloured squares
 IMAGES = [IMAGE, IMAGE[::-1].copy(), 255 - IMAGE]
-
-
-def untrained(arch="resnet18", **options):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if isinstance(arch, str): return Backbone(arch, weights=None, **options)
-        return Backbone(arch if isinstance(arch, nn.Module) else arch(), **options)
 
 
 def own():

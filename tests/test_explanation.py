@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import families
-
 from embcam.explanation import Explainer, Imputed, Signed, Trust
 from embcam.explanation.builders import TARGETS, Case, as_builder
 from embcam.explanation.records import SHOWN, TOP

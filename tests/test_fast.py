@@ -1,7 +1,6 @@
 "Copies that embed: the same embeddings for every kind of network, what cannot be folded, bfloat16, and predictions that agree."
 import gc
 import json
-import warnings
 import weakref
 
 import numpy as np
@@ -13,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 import families
+from families import untrained
 from embcam.network import embedding as room, fast as fast_room
 from embcam.explanation import Explainer
 from embcam.images import make_logos
@@ -23,12 +23,6 @@ from embcam.network.checkpoints import weights_hash
 from embcam.network.fast import FrozenNorm, choose_precision, fast_network, gradient_network
 
 IMAGES = list(np.random.default_rng(0).integers(0, 256, (3, 60, 50, 3)).astype(np.uint8))
-
-
-def untrained(arch, **options):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return Backbone(arch(), **options) if callable(arch) else Backbone(arch, None, **options)
 
 
 # the same embedding

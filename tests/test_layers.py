@@ -45,7 +45,7 @@ def vit(): return families.vit()
 # families
 
 @pytest.mark.parametrize("name, length", dict(
-    resnet18=512, squeezenet1_0=512, alexnet=256, densenet121=1024, mobilenet_v3_small=1024, efficientnet_b0=1280,
+    resnet18=512, squeezenet1_0=512, alexnet=256, vgg11=512, densenet121=1024, mobilenet_v3_small=1024, efficientnet_b0=1280,
     regnet_x_400mf=400,
     shufflenet_v2_x0_5=1024, convnext=64, mnasnet0_5=1280).items())
 def test_headless(name, length):

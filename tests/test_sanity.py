@@ -6,7 +6,6 @@ import pytest
 import torch
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
-from timm.models import create_model
 
 import families
 from embcam.explanation import Explainer
@@ -34,7 +33,7 @@ def test_the_network_of_the_explainer_stays(explain):
     assert all((before[name] == t).all() for name, t in explain.classifier.backbone.network.state_dict().items())
 
 
-def with_scales(): return create_model("vit_tiny_patch16_224", img_size=64, depth=6, init_values=1e-5, reg_tokens=4)
+def with_scales(): return families.of_timm("vit_tiny_patch16_224", img_size=64, depth=6, init_values=1e-5, reg_tokens=4)
 
 
 NETWORKS = ["resnet18", "squeezenet1_1", "mobilenet_v3_small", "densenet121", "efficientnet_lite0", families.vit, families.swin,
@@ -49,7 +48,7 @@ def test_everything_is_redrawn(arch):
         torch.manual_seed(0)
         weights = "auto" if arch == "efficientnet_lite0" else None
         size = 112 if arch == families.maxvit else 64
-        backbone = Backbone(arch().eval(), size=size) if callable(arch) else Backbone(arch, weights, size=size)
+        backbone = Backbone(arch(), size=size) if callable(arch) else Backbone(arch, weights, size=size)
     images = make_logos(12, seed=0, size=64, progress=False)
     background = np.random.default_rng(0).random((12, backbone.n_features), np.float32)
     head = LogisticRegression().fit(background, images.labels)

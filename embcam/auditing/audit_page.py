@@ -168,8 +168,9 @@ def _label_sections(
     for row in a.label_issues[:n].itertuples():
         source = a.images.images[a.images.names.index(row.image)]
         tiles = [(_image_named(a, name), name) for name in (row.image, row.near_duplicate) if name]
-        for role, c in (("given", row.given), ("likely", row.likely)):
-            if c in known: tiles.append((explainer(source, label=c).thumbnail(), f"why {c} ({role})"))
+        roles = [(c, role) for c, role in ((row.given, "given"), (row.likely, "likely")) if c in known]
+        found = explainer.each(source, [c for c, _ in roles])
+        tiles += [(ex.thumbnail(), f"why {c} ({role})") for ex, (c, role) in zip(found, roles)]
         text = f"Given {row.given}, likely {row.likely}; the label is wrong with a probability of {row.score:.2f}."
         if row.near_duplicate: text = f"Labelled two ways: {row.image} is {row.given}, {row.near_duplicate}, very like it, is {row.likely}."
         sections.append(dict(heading=row.image, text=text, tiles=tiles))

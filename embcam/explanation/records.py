@@ -26,8 +26,7 @@ from ..model.models import Beside
 from ..network import Backbone
 from ..ranking import ImputationStrategy, Prediction, Question, Ranking, rank_features
 from ..ranking.questions import UNLIKE
-from ..ranking.rankings import absent_in, as_ranking
-from ..ranking.rankings import is_additive, sampling_options
+from ..ranking.rankings import absent_in, as_ranking, is_additive, sampling_options
 
 # %% ../../nbs/5_explanation/03_records.ipynb #34c15c72
 def _check_numbers(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import torch
 from torch import Tensor, fx
+from torch.utils._pytree import tree_map_only
 
 from ..files import need_extra
 
@@ -410,7 +411,8 @@ class _Values(fx.Interpreter):
 
     def call_function(self, target, args, kwargs):
         "What works in place works on a copy: what was made before stays as it was."
-        if isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable: args = (args[0].clone(), *args[1:])
+        in_place = isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable
+        if in_place: args, kwargs = tree_map_only(Tensor, Tensor.clone, (args, kwargs))
         return super().call_function(target, args, kwargs)
 
     def run_node(self, node: fx.Node):

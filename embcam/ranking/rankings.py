@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from ..files import need_extra
 from .head import Head
-from .selection import Ranking, absent_features, usual_limits
+from .selection import Ranking, is_absent, usual_limits
 from .surrogate import has_limit, rank_surrogate, scores_within, slopes_surrogate, value_range
 
 # %% ../../nbs/3_ranking/04_rankings.ipynb #46de9a54
@@ -327,7 +327,7 @@ def absent_in(
     features: np.ndarray,  # Ids to look at, (K,)
 ) -> np.ndarray:  # bool (K,)
     "`absent_features`; what is usual in the training images is found once for a head."
-    return absent_features(np.asarray(embedding), head.background, features, limits=_limits(head))
+    return is_absent(np.asarray(embedding)[features], *(of[features] for of in _limits(head)))
 
 
 def rank_features(
